@@ -1,0 +1,3 @@
+"""Run a named action on every machine now, and see every result."""
+
+__version__ = "0.1.0"

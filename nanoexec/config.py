@@ -1,0 +1,162 @@
+"""The two configuration files, decoded strictly, and where everything lies under a root directory.
+
+Pure: bytes in, values out. Every key has a default except the hub's name and, on a node, the hub's address. A fault
+names the file and the key.
+"""
+
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from nanoexec.errors import ConfigError
+from nanoexec.model import NodeName, Value
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:._-]{1,255}\Z")]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+UserName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")]
+
+
+class HubConfig(Value, frozen=True):
+    """``hub.toml``.
+
+    ``name`` is what nodes check the hub's certificate against. A port 0 takes any free one. ``groups`` are node sets by
+    name, for ``@name`` in a target. ``operators`` is the Unix group that may use the control socket besides the hub's
+    own user and root.
+    """
+
+    name: NodeName
+    bind: Host = "0.0.0.0"  # noqa: S104 - a hub is there to be reached; client certificates keep others out
+    publish_port: Port = 4444
+    report_port: Port = 4445
+    join_port: Port = 4446
+    beacon_interval: Seconds = 15.0
+    groups: dict[str, str] = msgspec.field(default_factory=dict)
+    operators: UserName | None = None
+    history_days: Days = 90
+
+
+class AgentConfig(Value, frozen=True):
+    """``agent.toml``, read by the agent and by the runner.
+
+    ``hub`` is the address to dial, ``hub_name`` the name its certificate must have (the same unless set). ``user`` is
+    the account of the agent: besides root the only one that the runner listens to. ``signers`` are Ed25519 public keys
+    (base64); with any set, only triggers signed by one of them run.
+    """
+
+    hub: Host
+    hub_name: NodeName | None = None
+    publish_port: Port = 4444
+    report_port: Port = 4445
+    name: NodeName | None = None
+    user: UserName = "nanoexec"
+    allow_exec: bool = False
+    exec_user: UserName = "root"
+    signers: tuple[str, ...] = ()
+    output_limit: Annotated[int, msgspec.Meta(ge=1024, le=512 << 10)] = 64 << 10
+    journal_days: Days = 90
+    runner_idle: Seconds = 30.0
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """Where things are. ``root`` is ``/`` on a real machine and a scratch directory in the demo and the tests."""
+
+    root: Path = Path("/")
+    config: Path | None = None
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc/nanoexec"
+
+    @property
+    def hub_config(self) -> Path:
+        return self.config or self.etc / "hub.toml"
+
+    @property
+    def agent_config(self) -> Path:
+        return self.config or self.etc / "agent.toml"
+
+    @property
+    def actions(self) -> Path:
+        return self.etc / "actions.d"
+
+    @property
+    def hub_state(self) -> Path:
+        return self.root / "var/lib/nanoexec/hub"
+
+    @property
+    def hub_store(self) -> Path:
+        return self.hub_state / "hub.db"
+
+    @property
+    def agent_state(self) -> Path:
+        return self.root / "var/lib/nanoexec/agent"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "var/lib/nanoexec/journal/journal.db"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run/nanoexec"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run / "control.sock"
+
+    @property
+    def runner_socket(self) -> Path:
+        return self.run / "runner.sock"
+
+    @property
+    def locks(self) -> Path:
+        return self.run / "locks"
+
+
+_T = TypeVar("_T")
+
+
+def parse_hub(data: bytes, file: PurePosixPath) -> HubConfig:
+    """``hub.toml``. Raises `ConfigError`."""
+    return convert(parse_toml(data, file), HubConfig, file)
+
+
+def parse_agent(data: bytes, file: PurePosixPath) -> AgentConfig:
+    """``agent.toml``. Raises `ConfigError`."""
+    return convert(parse_toml(data, file), AgentConfig, file)
+
+
+def parse_toml(data: bytes, file: PurePosixPath) -> dict[str, Any]:
+    """A TOML document. Raises `ConfigError` with file and line."""
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: not valid TOML: nested too deeply") from None
+
+
+def convert(document: dict[str, Any], wanted: type[_T], file: PurePosixPath) -> _T:
+    """A parsed document as a value. Raises `ConfigError` naming file and key."""
+    try:
+        return msgspec.convert(document, wanted)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_fault(str(error))}") from None
+
+
+def _fault(text: str) -> str:
+    """What msgspec says, with the key first: ``publish_port: expected int, got str``."""
+    what, _, where = text.partition(" - at `")
+    key = where.rstrip("`").removeprefix("$").removeprefix(".")
+    if "unknown field" in what:
+        name = what.split("`")[1]
+        return f"unknown key {f'{key}.{name}' if key else name}"
+    if "missing required field" in what:
+        name = what.split("`")[1]
+        return f"key {f'{key}.{name}' if key else name} is required"
+    return f"{key or 'document'}: {what[:1].lower()}{what[1:]}".replace("`", "")

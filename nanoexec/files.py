@@ -1,0 +1,58 @@
+"""Small files, read with a clear error and written so that a crash leaves the old or the new one, never a third."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from nanoexec.errors import ConfigError
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The file's content. Raises `ConfigError`, which names it and says ``what`` was wanted."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read {what}: {error.strerror or error}") from None
+
+
+def write_atomically(path: Path, data: bytes, mode: int) -> None:
+    """Write through a temporary file in the same directory: fsync, rename, fsync the directory.
+
+    Run as root, the file gets the owner of its directory: what the agent must read is made for the agent. Raises
+    `ConfigError`.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write: {error.strerror or error}") from None
+    temporary: Path | None = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            _give_to_owner_of(path.parent, file.fileno())
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        temporary = None
+        sync_directory(path.parent)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write: {error.strerror or error}") from None
+    finally:
+        if temporary:
+            temporary.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_owner_of(directory: Path, descriptor: int) -> None:
+    owner = directory.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
