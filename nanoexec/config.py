@@ -5,12 +5,13 @@ names the file and the key.
 """
 
 import tomllib
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from nanoexec.errors import ConfigError
+from nanoexec.errors import ConfigError, UsageError
 from nanoexec.model import NodeName, Value
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -116,20 +117,32 @@ class Paths(msgspec.Struct, frozen=True):
         return self.run / "locks"
 
 
+def daemon_paths(arguments: Sequence[str]) -> Paths:
+    """``[--root DIR] [--config FILE]``, all that a daemon is told on its command line. Raises `UsageError`."""
+    found: dict[str, Path] = {}
+    words = iter(arguments)
+    for word in words:
+        value = next(words, None)
+        if word not in ("--root", "--config") or not value:
+            raise UsageError(f"unexpected {word!r}: only --root DIR and --config FILE are understood")
+        found[word.removeprefix("--")] = Path(value).absolute()
+    return Paths(**found)
+
+
 _T = TypeVar("_T")
 
 
-def parse_hub(data: bytes, file: PurePosixPath) -> HubConfig:
+def parse_hub(data: bytes, file: PurePath) -> HubConfig:
     """``hub.toml``. Raises `ConfigError`."""
     return convert(parse_toml(data, file), HubConfig, file)
 
 
-def parse_agent(data: bytes, file: PurePosixPath) -> AgentConfig:
+def parse_agent(data: bytes, file: PurePath) -> AgentConfig:
     """``agent.toml``. Raises `ConfigError`."""
     return convert(parse_toml(data, file), AgentConfig, file)
 
 
-def parse_toml(data: bytes, file: PurePosixPath) -> dict[str, Any]:
+def parse_toml(data: bytes, file: PurePath) -> dict[str, Any]:
     """A TOML document. Raises `ConfigError` with file and line."""
     try:
         return tomllib.loads(data.decode())
@@ -141,7 +154,7 @@ def parse_toml(data: bytes, file: PurePosixPath) -> dict[str, Any]:
         raise ConfigError(f"{file}: not valid TOML: nested too deeply") from None
 
 
-def convert(document: dict[str, Any], wanted: type[_T], file: PurePosixPath) -> _T:
+def convert(document: dict[str, Any], wanted: type[_T], file: PurePath) -> _T:
     """A parsed document as a value. Raises `ConfigError` naming file and key."""
     try:
         return msgspec.convert(document, wanted)

@@ -83,7 +83,7 @@ _S = DeliveryState
 _NODES_WORD: Final = frozenset({_S.FINISHED, _S.REFUSED})
 TRANSITIONS: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
     _S.PENDING: frozenset({_S.SENT, _S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
-    _S.SENT: frozenset({_S.PENDING, _S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
+    _S.SENT: frozenset({_S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
     _S.ACKNOWLEDGED: frozenset({_S.RUNNING, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
     _S.RUNNING: frozenset({_S.CANCELLED, _S.LOST}) | _NODES_WORD,
     _S.EXPIRED: _NODES_WORD,
@@ -186,6 +186,13 @@ class Credentials(Value, frozen=True):
     ca: str
     certificate: str = ""
     key: str = ""
+
+
+class Instant(Value, frozen=True):
+    """One moment on two clocks: ``wall`` since the epoch, for people and across restarts; ``steady`` for measuring."""
+
+    wall: float
+    steady: float
 
 
 class Order(Value, frozen=True, array_like=True):

@@ -3,16 +3,34 @@
 `hub.core` decides them, `store` commits a batch of them in one transaction, in the order given.
 """
 
-from nanoexec.model import ActionOffer, DeliveryState, Identifier, NodeName, Order, Reason, Run, Trigger, Value
+from nanoexec.model import (
+    ActionName,
+    ActionOffer,
+    Cause,
+    Delivery,
+    DeliveryState,
+    Identifier,
+    NodeName,
+    Order,
+    Outcome,
+    Reason,
+    Run,
+    Trigger,
+    Value,
+)
 
 
 class TriggerIssued(Value, frozen=True):
-    """A trigger was accepted: the trigger, its exact bytes, and a pending delivery for each node."""
+    """A trigger was accepted: the trigger, its exact bytes, and a delivery for each node, pending or already sent.
+
+    Sent ones are published as soon as this is on disk; after a crash in between they are offered again like the others.
+    """
 
     trigger: Trigger
     order: Order
     target: str
     nodes: tuple[NodeName, ...]
+    sent: tuple[NodeName, ...] = ()
 
 
 class DeliveryMoved(Value, frozen=True):
@@ -81,3 +99,33 @@ class StoredTrigger(Value, frozen=True):
     order: Order
     target: str
     deliveries: dict[NodeName, DeliveryState]
+
+
+class HistoryEntry(Value, frozen=True):
+    """One line of history: a run, or a delivery that has none, so that expired and silent ones show.
+
+    ``id`` is the trigger's, or the run's own if no trigger caused it; then ``state`` is None. ``at`` is the hub's
+    clock: when the run was reported, or the delivery last moved. ``started`` is the node's clock.
+    """
+
+    id: Identifier
+    node: NodeName
+    action: ActionName
+    cause: Cause
+    by: str
+    at: float
+    state: DeliveryState | None = None
+    outcome: Outcome | None = None
+    reason: Reason = ""
+    started: float | None = None
+    duration: float | None = None
+    status: int | None = None
+    changed: bool | None = None
+
+
+class TriggerDetail(Value, frozen=True):
+    """Everything about one trigger: each delivery, by node name, with the run and its output once reported."""
+
+    trigger: Trigger
+    target: str
+    deliveries: tuple[Delivery, ...]

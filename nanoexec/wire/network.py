@@ -28,6 +28,13 @@ class Message(Value, frozen=True, tag_field="kind"):
     """A message of the protocol: a map whose ``kind`` says which."""
 
 
+class Offer(Value, frozen=True, array_like=True):
+    """An order with its trigger's id beside it, so that a node can refuse by name what it would not even read."""
+
+    id: Identifier
+    order: Order
+
+
 # Hub to nodes, over PUB
 
 
@@ -46,7 +53,7 @@ class Publication(Message, frozen=True, tag="trigger"):
     epoch: Epoch
     sequence: Sequence
     time: float
-    order: Order
+    offer: Offer
 
 
 # Node to hub, over REQ
@@ -63,7 +70,7 @@ class Hello(Message, frozen=True, tag="hello"):
 
 
 class Ack(Message, frozen=True, tag="ack"):
-    """The node has the trigger in its journal (acknowledged), has started it (running) or found it expired."""
+    """The node has the trigger in its journal (acknowledged), has started it (running), found it expired or refuses."""
 
     trigger: Identifier
     state: DeliveryState
@@ -85,14 +92,14 @@ class Bye(Message, frozen=True, tag="bye"):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Answer to hello: the orders that the hub believes this node does not have. ``more``: ask again after these."""
+    """Answer to hello: the offers that the hub believes this node does not have. ``more``: ask again after these."""
 
     node: NodeName
     epoch: Epoch
     sequence: Sequence
     time: float
     interval: float
-    orders: tuple[Order, ...] = ()
+    offers: tuple[Offer, ...] = ()
     more: bool = False
 
 

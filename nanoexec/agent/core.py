@@ -1,0 +1,258 @@
+"""What the agent decides. Pure: frames, answers and the present moment in; questions, hand-overs and notes out.
+
+The doorbell (PUB) may ring twice or not at all. What counts is the conversation: hello tells the hub that this node is
+here, and its answer offers whatever the hub believes the node does not have. A gap in the sequence, a new epoch or a
+new connection makes the agent say hello at once; otherwise it does so once a beacon interval, as its heartbeat.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from nanoexec import __version__
+from nanoexec.agent.handover import Handovers
+from nanoexec.agent.outbox import Cursor, Outbox
+from nanoexec.errors import ProtocolError, RefusedError, TargetError
+from nanoexec.model import ActionOffer, Cause, DeliveryState, Instant, Order, Run, Value
+from nanoexec.target import contains
+from nanoexec.wire import network, runner
+
+SILENT_AFTER: Final = 3.0  # beacon intervals without a beacon until the hub counts as gone
+RECHECK: Final = 30.0  # seconds between two looks at the journal while a run is known to be under way
+AGAIN: Final = 1.0  # seconds until the next hello when the hub has more offers than fit into one welcome
+READ_RUNS: Final = 100
+
+
+class Note(Value, frozen=True):
+    """Something for the log and, under ``count``, for the statistics."""
+
+    count: str
+    text: str
+
+
+class AgentCore:
+    """The agent's memory. ``verify`` raises `RefusedError` for an order that this node does not trust."""
+
+    def __init__(self, *, name: str, verify: Callable[[Order], None], cursor: Cursor) -> None:
+        self.name = name
+        self.outbox = Outbox(cursor)
+        self.handovers = Handovers()
+        self.notes: list[Note] = []
+        self._verify = verify
+        self._actions: tuple[ActionOffer, ...] = ()
+        self._actions_news = True
+        self._epoch = ""
+        self._sequence = 0
+        self._interval = 15.0
+        self._offset: float | None = None  # hub time minus steady time
+        self._beacon = 0.0  # steady time of the last one
+        self._hello_at: float | None = None
+        self._welcomed = False
+        self._journal_news = True
+        self._reading = False
+        self._unread = False
+        self._under_way: set[str] = set()
+        self._recheck_at = 0.0
+
+    # The link
+
+    def connected(self, now: Instant) -> None:
+        """A link is up: say hello, then relay what has gathered."""
+        self._hello_at = now.steady
+        self._beacon = now.steady
+        self._actions_news = True
+        self._journal_news = True
+
+    def disconnected(self) -> None:
+        """The link is gone."""
+        self._hello_at = None
+        self._welcomed = False
+        self.outbox.forget()
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the hub has answered hello on this link."""
+        return self._welcomed
+
+    def hub_is_silent(self, now: Instant) -> bool:
+        """Whether the link looks dead: no beacon for three intervals."""
+        return now.steady - self._beacon > SILENT_AFTER * self._interval
+
+    def hub_time(self, now: Instant) -> float:
+        """The hub's clock, which alone decides about expiry; one's own before the hub first spoke."""
+        return now.wall if self._offset is None else now.steady + self._offset
+
+    def heard(self, data: bytes, now: Instant) -> None:
+        """A published frame came in."""
+        try:
+            message = network.decode_published(data)
+        except ProtocolError as error:
+            self._note("frames_refused", str(error))
+            return
+        self._set_time(message.time, now)
+        expected = self._sequence
+        if isinstance(message, network.Beacon):
+            self._beacon = now.steady
+            self._interval = message.interval
+        elif data.startswith(network.TOPIC_ALL):
+            expected += 1
+        if message.epoch != self._epoch or message.sequence > expected:
+            self._hello_at = now.steady if self._hello_at is None else min(self._hello_at, now.steady)
+        self._epoch = message.epoch
+        self._sequence = message.sequence
+        if isinstance(message, network.Publication):
+            self._take(message.offer, now)
+
+    # What the hub must hear
+
+    def question(self, now: Instant) -> network.Question | None:
+        """What to ask or tell next, if anything."""
+        if self._hello_at is not None and self._hello_at <= now.steady:
+            return network.Hello(
+                version=__version__,
+                time=now.wall,
+                actions=self._actions if self._actions_news else None,
+                epoch=self._epoch,
+                sequence=self._sequence,
+            )
+        return self.outbox.question() if self._welcomed else None
+
+    def answered(self, question: network.Question, data: bytes, now: Instant) -> None:
+        """What the hub said to it. Raises `ProtocolError` when that makes no sense: the link is of no use then."""
+        answer = network.decode_answer(data)
+        self._set_time(answer.time, now)
+        if isinstance(question, network.Hello):
+            if not isinstance(answer, network.Welcome):
+                reason = answer.reason if isinstance(answer, network.Denied) else "it answers with something else"
+                raise ProtocolError(f"the hub does not welcome {self.name}: {reason}")
+            self._welcome(question, answer, now)
+            return
+        if isinstance(answer, network.Denied):
+            self._note("messages_denied", f"the hub will not take a message: {answer.reason}")
+        self.outbox.answered(question, answer)
+
+    def _welcome(self, hello: network.Hello, answer: network.Welcome, now: Instant) -> None:
+        if answer.node != self.name:
+            raise ProtocolError(f"the hub knows this node as {answer.node}: set name = {answer.node!r} in agent.toml")
+        self._welcomed = True
+        self._epoch, self._sequence, self._interval = answer.epoch, answer.sequence, answer.interval
+        self._beacon = now.steady
+        if hello.actions == self._actions:
+            self._actions_news = False
+        pause = 0.0 if self._actions_news else AGAIN if answer.more else answer.interval
+        self._hello_at = now.steady + pause
+        for offer in answer.offers:
+            self._take(offer, now)
+
+    def _take(self, offer: network.Offer, now: Instant) -> None:
+        """An order came in. It is verified before it is read, and read before it is believed to be for this node."""
+        if offer.id in self.handovers:
+            return
+        try:
+            self._verify(offer.order)
+        except RefusedError as error:
+            self._note("orders_refused", f"trigger {offer.id}: {error}")
+            self.outbox.ack(network.Ack(trigger=offer.id, state=DeliveryState.REFUSED, reason=str(error)))
+            return
+        try:
+            trigger = network.decode_trigger(offer.order.body)
+            mine = contains(trigger.nodes, self.name)
+        except (ProtocolError, TargetError) as error:
+            self._note("frames_refused", str(error))
+            return
+        if trigger.id != offer.id:
+            self._note("frames_refused", f"trigger {offer.id} names itself {trigger.id}")
+            return
+        if not mine:
+            return
+        self.outbox.forget_stored(trigger.id)
+        if trigger.expires <= self.hub_time(now):
+            self._expired(trigger.id, "it had expired when it came")
+        else:
+            self.handovers.take(offer, trigger)
+
+    # The runner
+
+    def told(self, run: Run) -> None:
+        """The runner tells a run as its journal has it."""
+        self.handovers.done(run.id)
+        if run.outcome is not None:
+            self._under_way.discard(run.id)
+            self.outbox.add(run)
+            return
+        self._under_way.add(run.id)
+        state = DeliveryState.ACKNOWLEDGED if run.started is None else DeliveryState.RUNNING
+        self.outbox.ack(network.Ack(trigger=run.id, state=state, started=run.started))
+
+    def rejected(self, trigger: str, reason: str, now: Instant, *, final: bool) -> None:
+        """The runner will not take an order, now or ever."""
+        self._note("orders_refused", f"trigger {trigger}: {reason}")
+        if final:
+            self.handovers.done(trigger)
+            self.outbox.ack(network.Ack(trigger=trigger, state=DeliveryState.REFUSED, reason=reason))
+        else:
+            self.handovers.failed(trigger, reason, now.steady)
+
+    def described(self, actions: tuple[ActionOffer, ...]) -> None:
+        """What this node offers; the hub is told if it has changed."""
+        if actions != self._actions:
+            self._actions = actions
+            self._actions_news = True
+            if self._hello_at is not None:
+                self._hello_at = 0.0
+
+    def journal_moved(self) -> None:
+        """The journal's change time has moved: somebody ran something."""
+        self._journal_news = True
+
+    def changes_wanted(self, now: Instant) -> runner.Changes | None:
+        """Which part of the journal to ask the runner for, if any. The caller brings `changed` or `changes_failed`."""
+        if (self._under_way or self._unread) and now.steady >= self._recheck_at:
+            self._journal_news = True
+        if not (self._welcomed and self._journal_news) or self._reading or self.outbox.reading:
+            return None
+        self._journal_news = False
+        self._reading = True
+        self._unread = False
+        self._recheck_at = now.steady + RECHECK
+        cursor = self.outbox.cursor
+        return runner.Changes(journal=cursor.journal, after=cursor.change, limit=READ_RUNS)
+
+    def changed(self, reply: runner.Changed) -> None:
+        """The part of the journal that was asked for."""
+        self._reading = False
+        if not self._welcomed:
+            return
+        if reply.more:
+            self._journal_news = True
+        if reply.journal != self.outbox.cursor.journal:
+            self.outbox.cursor = Cursor(journal=reply.journal)
+        for run in reply.runs:
+            if run.outcome is not None:
+                self._under_way.discard(run.id)
+            elif run.cause is Cause.TRIGGER:
+                self._under_way.add(run.id)
+        self.outbox.batch(reply.journal, reply.runs)
+
+    def changes_failed(self, reason: str, now: Instant) -> None:
+        """The journal could not be read: try again with the next recheck."""
+        self._reading = False
+        self._unread = True
+        self._recheck_at = now.steady + RECHECK
+        self._note("journal_unread", f"the journal cannot be relayed for now: {reason}")
+
+    # Time
+
+    def tick(self, now: Instant) -> None:
+        """Give up orders that expired before the runner took them."""
+        for late in self.handovers.expired(self.hub_time(now)):
+            problem = late.problem or "the runner did not take it in time"
+            self._expired(late.trigger.id, problem)
+
+    def _expired(self, trigger: str, reason: str) -> None:
+        self.outbox.ack(network.Ack(trigger=trigger, state=DeliveryState.EXPIRED, reason=reason))
+
+    def _set_time(self, hub_time: float, now: Instant) -> None:
+        self._offset = hub_time - now.steady
+
+    def _note(self, count: str, text: str) -> None:
+        self.notes.append(Note(count=count, text=text))

@@ -1,0 +1,238 @@
+"""The agent as a running service: a link to the hub while there is one, patience while there is none.
+
+Everything that it touches is handed in, so that it runs the same over real sockets and in the memory of a test.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from nanoexec.agent import errand
+from nanoexec.agent.core import AgentCore
+from nanoexec.errors import NanoexecError, ProtocolError, UnavailableError
+from nanoexec.model import Instant
+from nanoexec.transport import Link, NodeTransport
+from nanoexec.wire import network, runner
+from nanoexec.wire.network import Offer
+
+DIAL_WITHIN: Final = 10.0  # seconds
+ANSWER_WITHIN: Final = 30.0
+GOODBYE_WITHIN: Final = 1.0
+RUNNER_WITHIN: Final = 10.0
+FIRST_BACKOFF: Final = 1.0
+LAST_BACKOFF: Final = 60.0
+STEADY_AFTER: Final = 60.0  # seconds that a link must have lasted to count as good
+DESCRIBE_EVERY: Final = 300.0
+TICK: Final = 1.0
+_log = logging.getLogger("nanoexec.agent")
+
+
+class Agent:
+    """One agent. ``explain`` says why a dial failed (for the log); ``save`` writes the cursor; ``now`` is the clock."""
+
+    def __init__(
+        self,
+        core: AgentCore,
+        *,
+        transport: NodeTransport,
+        runner_socket: Path,
+        journal: Path,
+        save: Callable[[], None],
+        now: Callable[[], Instant],
+        explain: Callable[[], Awaitable[str]],
+        jitter: random.Random,
+    ) -> None:
+        self.core = core
+        self.counters: Counter[str] = Counter()
+        self._transport = transport
+        self._runner_socket = runner_socket
+        self._journal_files = (journal, journal.with_name(journal.name + "-wal"))
+        self._journal_seen: tuple[tuple[int, int], ...] = ()
+        self._save = save
+        self._saved = core.outbox.cursor
+        self._now = now
+        self._explain = explain
+        self._jitter = jitter
+        self._stir = asyncio.Event()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._describe_at = 0.0
+        self._problem = ""
+        self._was_welcomed = False
+
+    async def serve(self) -> None:
+        """Stay connected, for ever. Redials with full jitter, so that a fleet does not come back all at once."""
+        failures = 0
+        while True:
+            began = self._now().steady
+            try:
+                await self._converse()
+            except NanoexecError as error:
+                await self._lost(error)
+            welcomed, self._was_welcomed = self._was_welcomed, False
+            failures = 0 if welcomed and self._now().steady - began > STEADY_AFTER else failures + 1
+            await asyncio.sleep(self._jitter.uniform(0, min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 8))))
+
+    async def stop(self) -> None:
+        """After `serve` was cancelled: let go of the runner. Runs that are under way go on without the agent."""
+        for task in self._errands:
+            task.cancel()
+        await asyncio.gather(*self._errands, return_exceptions=True)
+        self._keep_cursor()
+
+    async def _lost(self, error: NanoexecError) -> None:
+        """Say once why there is no link, and again when the reason changes."""
+        problem = str(error)
+        if not self._was_welcomed:
+            problem = await self._explain() or problem
+        if problem != self._problem:
+            _log.warning("no link to the hub: %s", problem)
+        self._problem = problem
+        self.counters["links_lost"] += 1
+
+    async def _converse(self) -> None:
+        """One link, from dialing to losing it."""
+        topics = (network.TOPIC_ALL, network.TOPIC_HUB, network.topic_of(self.core.name))
+        link = await self._transport.dial(topics, DIAL_WITHIN)
+        try:
+            self.core.connected(self._now())
+            self._stir.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(link))
+                group.create_task(self._talk(link))
+                group.create_task(self._tick())
+        except asyncio.CancelledError:
+            with contextlib.suppress(NanoexecError):
+                await link.request(network.encode(network.Bye()), GOODBYE_WITHIN)
+            raise
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self.core.disconnected()
+            await link.close()
+
+    async def _listen(self, link: Link) -> None:
+        while True:
+            self.core.heard(await link.receive(), self._now())
+            self._act()
+
+    async def _talk(self, link: Link) -> None:
+        while True:
+            self._stir.clear()
+            while (question := self.core.question(self._now())) is not None:
+                answer = await link.request(network.encode(question), ANSWER_WITHIN)
+                self.core.answered(question, answer, self._now())
+                if self.core.welcomed and not self._was_welcomed:
+                    self._was_welcomed = True
+                    self._problem = ""
+                    _log.info("welcome at the hub")
+                self._act()
+            await self._stir.wait()
+
+    async def _tick(self) -> None:
+        while True:
+            now = self._now()
+            if self.core.hub_is_silent(now):
+                raise UnavailableError("the hub is silent: no beacon for three intervals")
+            self.core.tick(now)
+            if now.steady >= self._describe_at:
+                self._describe_at = now.steady + DESCRIBE_EVERY
+                self._errand(self._describe())
+            self._look_at_journal()
+            self._keep_cursor()
+            self._act()
+            self._stir.set()
+            await asyncio.sleep(TICK)
+
+    def reload(self) -> None:
+        """Ask the runner anew which actions there are."""
+        self._describe_at = 0.0
+
+    def _act(self) -> None:
+        """Do what the core wants done."""
+        now = self._now()
+        for offer in self.core.handovers.due(now.steady):
+            self._errand(self._hand_over(offer))
+        if request := self.core.changes_wanted(now):
+            self._errand(self._relay(request))
+        for note in self.core.notes:
+            self.counters[note.count] += 1
+            _log.warning("%s", note.text)
+        self.core.notes.clear()
+
+    def _errand(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errand_done)
+
+    def _errand_done(self, task: "asyncio.Task[None]") -> None:
+        self._errands.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("errand to the runner failed", exc_info=error)
+        self._stir.set()
+
+    async def _hand_over(self, offer: Offer) -> None:
+        known = False
+        try:
+            async with contextlib.aclosing(errand.ask(self._runner_socket, runner.Start(order=offer.order))) as replies:
+                async for reply in replies:
+                    if isinstance(reply, runner.Told):
+                        known = True
+                        self.core.told(reply.run)
+                    elif isinstance(reply, runner.Rejected):
+                        known = True
+                        self.core.rejected(offer.id, reply.reason, self._now(), final=reply.final)
+                    self._stir.set()
+        except (UnavailableError, ProtocolError) as error:
+            self.core.handovers.failed(offer.id, str(error), self._now().steady)
+            _log.warning("trigger %s: %s", offer.id, error)
+        else:
+            if not known:
+                self.core.handovers.failed(offer.id, "the runner hung up without an answer", self._now().steady)
+
+    async def _relay(self, request: runner.Changes) -> None:
+        try:
+            reply = await errand.ask_once(self._runner_socket, request, RUNNER_WITHIN)
+        except (UnavailableError, ProtocolError) as error:
+            self.core.changes_failed(str(error), self._now())
+            return
+        if isinstance(reply, runner.Changed):
+            self.core.changed(reply)
+        else:
+            reason = reply.reason if isinstance(reply, runner.Rejected) else "the runner answers with something else"
+            self.core.changes_failed(reason, self._now())
+
+    async def _describe(self) -> None:
+        try:
+            reply = await errand.ask_once(self._runner_socket, runner.Describe(), RUNNER_WITHIN)
+        except (UnavailableError, ProtocolError) as error:
+            _log.warning("the node's actions are not known: %s", error)
+            return
+        if isinstance(reply, runner.Described):
+            self.core.described(reply.actions)
+            for fault in reply.faults:
+                _log.warning("%s", fault)
+
+    def _look_at_journal(self) -> None:
+        """A cheap look: whoever writes the journal, cron's runs too, moves its change time."""
+        seen = tuple(_signature(file) for file in self._journal_files)
+        if seen != self._journal_seen:
+            self._journal_seen = seen
+            self.core.journal_moved()
+
+    def _keep_cursor(self) -> None:
+        if self.core.outbox.cursor != self._saved:
+            self._saved = self.core.outbox.cursor
+            self._save()
+
+
+def _signature(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)

@@ -1,0 +1,45 @@
+"""The command line: each command parses, calls one function and renders.
+
+`app` lists the commands; one module holds the commands of one noun. Errors become exit codes here and nowhere else.
+What a command needs is imported when it runs: ``--help`` must not wait for NNG.
+"""
+
+import os
+import sys
+
+from nanoexec.cli.app import app
+from nanoexec.errors import ExitCode, NanoexecError
+
+
+def main() -> None:
+    """The console script ``nanoexec``."""
+    try:
+        result = app(standalone_mode=False)
+        code = result if isinstance(result, int) else ExitCode.OK
+        sys.stdout.flush()
+    except NanoexecError as error:
+        print(f"nanoexec: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Nothing more can be flushed at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.UNABLE
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - see _usage_fault; what it does not know it raises again
+        code = _usage_fault(error)
+    sys.exit(code)
+
+
+def _usage_fault(error: Exception) -> int:
+    """Show what typer says of a command line that cannot be read; anything else is a bug and stays a traceback.
+
+    Told by shape: typer brings its own copy of click since 0.2x, so there is no class to name for all versions.
+    """
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        return code
+    if type(error).__name__ == "Abort":
+        return ExitCode.INTERRUPTED
+    raise error

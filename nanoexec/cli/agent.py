@@ -1,0 +1,41 @@
+"""``nanoexec agent``: join a hub, listen to it."""
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from nanoexec.cli.options import CONFIG, ROOT, example, paths
+
+app = typer.Typer(help="The agent on a node.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command(epilog=example("nanoexec agent join hub.example.org:4446 TOKEN"))
+def join(
+    address: str = typer.Argument(..., metavar="HUB:PORT", help="Where the hub lets machines join."),
+    token: str = typer.Argument(
+        ..., metavar="TOKEN", help="What `nanoexec hub token` printed; - reads standard input."
+    ),
+    name: Optional[str] = typer.Option(None, "--name", metavar="NAME", help="This node's name; its FQDN unless given."),
+    root: Path = ROOT,
+) -> None:
+    """Make this machine a node: make its key here, check the hub, get a certificate."""
+    import asyncio
+    import sys
+
+    from nanoexec.agent.identity import host_name
+    from nanoexec.agent.join import join as join_hub
+    from nanoexec.cli import render
+
+    pasted = sys.stdin.readline() if token == "-" else token  # noqa: S105 - a dash is no secret
+    where = paths(root)
+    joined = asyncio.run(join_hub(where, address, pasted, (name or host_name()).lower()))
+    render.say(f"joined {joined.hub_name} as {joined.name}; {where.agent_config} and the key are written")
+
+
+@app.command(epilog=example("nanoexec agent serve"))
+def serve(root: Path = ROOT, config: Optional[Path] = CONFIG) -> None:
+    """Listen to the hub until SIGTERM. Needs no privileges: the runner executes."""
+    from nanoexec.cli.daemons import become
+
+    become("nanoexec.agent", paths(root, config))

@@ -1,0 +1,37 @@
+"""Every command, by name."""
+
+import typer
+
+from nanoexec import __version__
+from nanoexec.cli import actions, agent, demo, doctor, history, hub, nodes, original, trigger
+from nanoexec.cli.options import example
+
+app = typer.Typer(
+    name="nanoexec",
+    help="Run a named action on every machine now, and see every result.",
+    epilog=example("nanoexec trigger ALL:uptime"),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nanoexec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+for module in (trigger, history, actions, doctor, original, demo):
+    module.register(app)
+for name, group in (("hub", hub.app), ("agent", agent.app), ("nodes", nodes.app), ("actions", actions.app)):
+    app.add_typer(group, name=name)

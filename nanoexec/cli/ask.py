@@ -1,0 +1,97 @@
+"""Asking the hub over its control socket. Blocking and without NNG: a command line has one question and starts cold."""
+
+import socket
+import types
+from typing import Self
+
+from nanoexec.config import Paths
+from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, UnavailableError
+from nanoexec.wire import control, stream
+
+
+class HubSaidNoError(NanoexecError):
+    """The hub's own words, with the exit code that it gave them."""
+
+    def __init__(self, failed: control.Failed) -> None:
+        super().__init__(failed.reason)
+        self.exit_code = ExitCode(failed.exit_code) if failed.exit_code in set(ExitCode) else ExitCode.UNABLE
+
+
+class HubConnection:
+    """One request and its replies; a context manager."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._path = paths.control_socket
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(str(self._path))
+        except PermissionError:
+            self._socket.close()
+            raise UnavailableError(
+                f"{self._path}: you may not ask the hub: root may, and the group that hub.toml names as operators"
+            ) from None
+        except OSError as error:
+            self._socket.close()
+            raise UnavailableError(
+                f"no hub answers at {self._path} ({error.strerror or error}): does `nanoexec hub serve` run here?"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def send(self, request: control.Request) -> None:
+        """Ask. Raises `UnavailableError`."""
+        try:
+            self._socket.sendall(stream.encode(request))
+        except OSError as error:
+            raise UnavailableError(f"the hub hung up: {error.strerror or error}") from None
+
+    def receive(self, within: float | None = None) -> control.Reply | None:
+        """The next reply, or None when none came within so many seconds.
+
+        Raises `UnavailableError` when the hub goes away, `HubSaidNoError` when it says so, `ProtocolError`.
+        """
+        self._socket.settimeout(within)
+        try:
+            header = self._read(stream.HEADER, patient=within is None)
+        except TimeoutError:
+            return None
+        self._socket.settimeout(None)
+        reply = control.decode_reply(self._read(stream.length(header)))
+        if isinstance(reply, control.Failed):
+            raise HubSaidNoError(reply)
+        return reply
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def _read(self, size: int, *, patient: bool = True) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                part = self._socket.recv(size - len(data))
+            except TimeoutError:
+                if data or patient:
+                    continue
+                raise
+            except OSError as error:
+                raise UnavailableError(f"the hub hung up: {error.strerror or error}") from None
+            if not part:
+                raise UnavailableError("the hub hung up: it was stopped, or restarted")
+            data += part
+        return bytes(data)
+
+
+def ask(paths: Paths, request: control.Request) -> control.Reply:
+    """One request, one reply. Raises as `HubConnection`."""
+    with HubConnection(paths) as hub:
+        hub.send(request)
+        reply = hub.receive()
+    if reply is None:
+        raise ProtocolError("the hub did not answer")
+    return reply

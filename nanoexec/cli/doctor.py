@@ -1,0 +1,7 @@
+import typer
+
+app = typer.Typer()
+
+
+def register(app: typer.Typer) -> None:
+    pass

@@ -1,0 +1,110 @@
+"""``nanoexec hub``: make a hub, serve it, let machines join it."""
+
+import sys
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from nanoexec.cli.options import CONFIG, PLAIN, ROOT, Plain, example, paths
+
+app = typer.Typer(help="The hub on the central host.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command(epilog=example("nanoexec hub init --name hub.example.org"))
+def init(
+    name: str = typer.Option(..., "--name", metavar="NAME", help="The name by which nodes reach and check this hub."),
+    root: Path = ROOT,
+) -> None:
+    """Make a hub: its certificate authority, its certificate and its configuration."""
+    from nanoexec.cli import render
+    from nanoexec.hub.setup import create
+
+    for line in create(paths(root), name.lower()):
+        render.say(line)
+
+
+@app.command(epilog=example("nanoexec hub serve"))
+def serve(root: Path = ROOT, config: Optional[Path] = CONFIG) -> None:
+    """Serve nodes and operators until SIGTERM."""
+    from nanoexec.cli.daemons import become
+
+    become("nanoexec.hub", paths(root, config))
+
+
+@app.command(
+    epilog=example(
+        "nanoexec hub token", "nanoexec hub token --node db1.example.org", "nanoexec hub token --uses 200 --ttl 2h"
+    )
+)
+def token(
+    node: Optional[str] = typer.Option(None, "--node", metavar="NAME", help="Only this node may use it."),
+    ttl: str = typer.Option("1h", "--ttl", metavar="DURATION", help="How long it is good for."),
+    uses: int = typer.Option(1, "--uses", min=1, max=100_000, help="How many machines may join with it."),
+    output: Plain = PLAIN,
+    root: Path = ROOT,
+) -> None:
+    """Print a join token, for `nanoexec agent join` on a machine. It is shown once and kept nowhere."""
+    from nanoexec.cli import render
+    from nanoexec.cli.ask import ask
+    from nanoexec.duration import parse_duration
+    from nanoexec.wire.control import MakeToken, TokenText
+
+    request = MakeToken(lifetime=parse_duration(ttl), uses=uses, node=node.lower() if node else None)
+    reply = ask(paths(root), request)
+    if isinstance(reply, TokenText):
+        if output is Plain.JSON:
+            render.print_json({"token": reply.token, "expires": reply.expires, "join_port": reply.join_port})
+            return
+        render.say(reply.token)
+        hub = reply.token.rpartition(".")[0]
+        render.tell(
+            f"until {render.moment(reply.expires)}, on the machine: nanoexec agent join {hub}:{reply.join_port} TOKEN"
+        )
+
+
+@app.command(epilog=example("nanoexec hub status -o json"))
+def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
+    """Show how the hub is."""
+    import msgspec
+
+    from nanoexec.cli import render
+    from nanoexec.cli.ask import ask
+    from nanoexec.wire.control import AskStatus, Status
+
+    reply = ask(paths(root), AskStatus())
+    if not isinstance(reply, Status):
+        return
+    if output is Plain.JSON:
+        render.print_json(msgspec.to_builtins(reply))
+        return
+    joining = f"machines may join on port {reply.join_port}" if reply.join_port else "no token is outstanding"
+    render.say(
+        f"hub {reply.hub}, version {reply.version}, since {render.moment(reply.started)}",
+        f"{reply.connected} of {reply.nodes} nodes connected; ports {reply.publish_port} and {reply.report_port}",
+        f"{joining}",
+        f"{reply.open_deliveries} deliveries open",
+        *(f"{count} {what.replace('_', ' ')}" for what, count in sorted(reply.counters.items()) if count),
+        *([f"PROBLEM: {reply.problem}"] if reply.problem else []),
+    )
+
+
+@app.command("signing-key", epilog=example("nanoexec hub signing-key ~/.config/nanoexec/signing.key"))
+def signing_key(file: Path = typer.Argument(..., metavar="FILE", help="Where to keep the new key.")) -> None:
+    """Make an Ed25519 key to sign triggers with, and print the line for the nodes' agent.toml."""
+    from nanoexec.cli import render
+    from nanoexec.errors import IdentityError
+    from nanoexec.files import write_atomically
+    from nanoexec.keys import signing
+
+    if file.exists():
+        raise IdentityError(f"{file}: exists; a signing key is never overwritten")
+    key = signing.make_signing_key()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(file, key.encode(), 0o600)
+    render.say(f'signers = ["{signing.public_line(key)}"]')
+    sys.stdout.flush()
+    render.tell(
+        "put that line into agent.toml on the nodes that shall run only signed triggers; then: nanoexec trigger --sign "
+        + str(file)
+    )

@@ -1,0 +1,94 @@
+"""What a trigger has come to so far: counts, whether to go on waiting, and the exit code. Pure."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from nanoexec.errors import ExitCode
+from nanoexec.model import FINAL, UNCONFIRMED, Delivery, DeliveryState, Outcome, Trigger
+
+PATIENCE: Final = 10.0  # seconds that a connected node may take to say that it has the trigger
+
+_GOOD: Final = frozenset({Outcome.SUCCEEDED, Outcome.SKIPPED})
+
+
+class Tally:
+    """One trigger's deliveries, by node."""
+
+    def __init__(self, trigger: Trigger, nodes: Iterable[str], away: Iterable[str], unknown: Iterable[str]) -> None:
+        self.trigger = trigger
+        self.away = set(away)
+        self.unknown = tuple(unknown)
+        self.deliveries = {
+            node: Delivery(
+                trigger=trigger.id,
+                node=node,
+                state=DeliveryState.PENDING if node in self.away else DeliveryState.SENT,
+                updated=trigger.issued,
+            )
+            for node in nodes
+        }
+
+    def update(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self.deliveries[delivery.node] = delivery
+            self.away.discard(delivery.node)
+
+    def waiting(self, elapsed: float) -> bool:
+        """Whether any answer is still worth waiting for, so many seconds after the trigger was accepted."""
+        return bool(self.running()) or (elapsed < PATIENCE and bool(self.silent()))
+
+    def _in(self, *states: DeliveryState) -> list[Delivery]:
+        return [delivery for delivery in self.deliveries.values() if delivery.state in states]
+
+    def done(self) -> list[Delivery]:
+        """Deliveries in a final state."""
+        return [delivery for delivery in self.deliveries.values() if delivery.state in FINAL]
+
+    def running(self) -> list[Delivery]:
+        """Started, or in the node's journal and waiting there."""
+        return self._in(DeliveryState.RUNNING, DeliveryState.ACKNOWLEDGED)
+
+    def silent(self) -> list[Delivery]:
+        """Connected nodes that have not said that they have it."""
+        return [d for d in self.deliveries.values() if d.state in UNCONFIRMED and d.node not in self.away]
+
+    def queued(self) -> list[Delivery]:
+        """Nodes that are away: they get it when they return, until it expires."""
+        return [d for d in self.deliveries.values() if d.state in UNCONFIRMED and d.node in self.away]
+
+    def succeeded(self) -> list[Delivery]:
+        return [d for d in self._in(DeliveryState.FINISHED) if d.run is None or d.run.outcome in _GOOD]
+
+    def failed(self) -> list[Delivery]:
+        return [d for d in self._in(DeliveryState.FINISHED) if d.run is not None and d.run.outcome not in _GOOD]
+
+    def refused(self) -> list[Delivery]:
+        return self._in(DeliveryState.REFUSED)
+
+    def gone(self) -> list[Delivery]:
+        """Final without the node's word."""
+        return self._in(DeliveryState.EXPIRED, DeliveryState.LOST, DeliveryState.CANCELLED)
+
+    def exit_code(self) -> ExitCode:
+        """The worst that can be said: a failure before a refusal before a silence."""
+        if self.failed():
+            return ExitCode.RUN_FAILED
+        if self.refused():
+            return ExitCode.REFUSED
+        if self.gone() or self.silent() or self.queued() or self.running() or self.unknown:
+            return ExitCode.NO_ANSWER
+        return ExitCode.OK
+
+    def summary(self) -> str:
+        """One line: ``3 succeeded, 1 failed, 1 queued until 14:05``; zeros are left out."""
+        counts = (
+            (len(self.succeeded()), "succeeded"),
+            (len(self.failed()), "failed"),
+            (len(self.refused()), "refused"),
+            (len(self.gone()), "expired or lost"),
+            (len(self.running()), "still running"),
+            (len(self.silent()), "silent"),
+            (len(self.queued()), "queued"),
+            (len(self.unknown), "unknown"),
+        )
+        return ", ".join(f"{count} {word}" for count, word in counts if count) or "nothing to do"

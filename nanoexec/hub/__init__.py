@@ -1,0 +1,6 @@
+"""The hub: publishes triggers, collects reports, keeps history.
+
+`core` decides (pure), with `ledger` (open deliveries) and `roster` (who may speak, who is here) as its memory. `clerk`
+brings questions to the core one at a time, commits what it decided as one group, and only then lets anybody hear of it.
+`control`, `joining` and `service` connect that to sockets, signals and the clock.
+"""

@@ -1,0 +1,98 @@
+"""One question at a time to the core, one commit for many of them, and nobody hears of a decision before it is on disk.
+
+While one group is being written, the next one gathers: the more the hub has to do, the more one fsync covers.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from nanoexec.errors import NanoexecError, StoreError, UnavailableError
+from nanoexec.hub.core import Decision, HubCore
+from nanoexec.record import Change
+from nanoexec.store import Store
+
+GROUP: Final = 500  # decisions in one commit at most, so that no answer waits for ever
+_log = logging.getLogger("nanoexec.hub")
+
+Decide = Callable[[HubCore], Decision]
+
+
+class Clerk:
+    """Owns the core. ``revive`` makes it anew from the store; ``committed`` is told of every change that is on disk."""
+
+    def __init__(
+        self, store: Store, revive: Callable[[Store], HubCore], committed: Callable[[Sequence[Change]], None]
+    ) -> None:
+        self._store = store
+        self._revive = revive
+        self._committed = committed
+        self._queue: asyncio.Queue[tuple[Decide, asyncio.Future[Decision]]] = asyncio.Queue()
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self.core = revive(store)
+        self.problem = ""
+
+    async def decide(self, decide: Decide) -> Decision:
+        """Let the core decide, and return when the decision is on disk.
+
+        Raises whatever ``decide`` raises, and `UnavailableError` when the decision could not be stored: then nothing
+        has happened.
+        """
+        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((decide, future))
+        return await future
+
+    async def work(self) -> None:
+        """Decide and commit, for ever."""
+        while True:
+            group = [await self._queue.get()]
+            while not self._queue.empty() and len(group) < GROUP:
+                group.append(self._queue.get_nowait())
+            await self._settle(group)
+
+    async def _settle(self, group: list[tuple[Decide, asyncio.Future[Decision]]]) -> None:
+        decided: list[tuple[asyncio.Future[Decision], Decision]] = []
+        changes: list[Change] = []
+        for decide, future in group:
+            try:
+                decision = decide(self.core)
+            except NanoexecError as error:
+                _fail(future, error)
+            except Exception as error:  # noqa: BLE001 - a bug in one decision must not take the hub down with it
+                _log.exception("decision failed")
+                _fail(future, UnavailableError(f"the hub failed to decide: {error!r}"))
+            else:
+                decided.append((future, decision))
+                changes += decision.changes
+        if changes and not await self._commit(changes):
+            for future, _ in decided:
+                _fail(future, UnavailableError(f"the hub cannot write its database: {self.problem}"))
+            return
+        self._committed(changes)
+        for future, decision in decided:
+            if not future.done():
+                future.set_result(decision)
+
+    async def _commit(self, changes: list[Change]) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, self._store.commit, changes)
+        except StoreError as error:
+            if self.problem != str(error):
+                _log.error("%s", error)
+            self.problem = str(error)
+            self.core = await loop.run_in_executor(self._writer, self._revive, self._store)
+            return False
+        self.problem = ""
+        return True
+
+    def close(self) -> None:
+        """Wait for the commit under way."""
+        self._writer.shutdown(wait=True)
+
+
+def _fail(future: asyncio.Future[Decision], error: NanoexecError) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,135 @@
+"""The control socket: what the command line may ask of the hub, and who asks, by the kernel's word.
+
+Whoever may open the socket may use it: the file's owner, group and mode are the access list, and the name that goes
+into the history comes from the peer's uid.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import socket
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanoexec.errors import ExitCode, NanoexecError, ProtocolError
+from nanoexec.hub.core import Decision
+from nanoexec.model import Delivery
+from nanoexec.wire import control, stream
+
+if TYPE_CHECKING:
+    from nanoexec.hub.service import Hub
+
+_log = logging.getLogger("nanoexec.hub")
+_PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+READ_WITHIN = 10.0  # seconds for a request to arrive
+
+
+class ControlSocket:
+    """Serves ``control.sock`` for one hub."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._server: asyncio.Server | None = None
+
+    async def open(self, path: Path, group: int | None) -> None:
+        """Listen: mode 0660, for ``group`` (a gid) besides the owner. Raises `OSError`."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
+        previous = os.umask(0o117)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(previous)
+        if group is not None:
+            os.chown(path, -1, group)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        by = caller(writer.get_extra_info("socket"))
+        try:
+            async with asyncio.timeout(READ_WITHIN):
+                request = control.decode_request(await read_message(reader))
+            await self._answer(request, by, reader, writer)
+        except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
+            self._hub.count("control_aborted")
+        except ProtocolError as error:
+            self._hub.count("control_frames_refused")
+            _log.warning("control socket: %s asks what cannot be read: %s", by, error)
+            _tell(writer, control.Failed(reason=str(error), exit_code=ExitCode.UNABLE))
+        except NanoexecError as error:
+            _tell(writer, control.Failed(reason=str(error), exit_code=error.exit_code))
+        finally:
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+            writer.close()
+
+    async def _answer(
+        self, request: control.Request, by: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        hub = self._hub
+        match request:
+            case control.Submit(wanted=wanted, watch=watch):
+                await self._issued(await hub.submit(wanted, by), reader if watch else None, writer)
+            case control.Issue(order=order, target=target, watch=watch):
+                await self._issued(await hub.issue(order, target, by), reader if watch else None, writer)
+            case control.Prepare(wanted=wanted):
+                _tell(writer, hub.prepare(wanted, by))
+            case control.MakeToken():
+                _tell(writer, await hub.make_token(request, by))
+            case control.ListNodes():
+                _tell(writer, control.NodeList(nodes=hub.nodes()))
+            case control.Revoke(node=node):
+                _tell(writer, await hub.revoke(node, by))
+            case control.AskHistory():
+                _tell(writer, await hub.history(request))
+            case control.Show(id=id_):
+                _tell(writer, await hub.show(id_))
+            case control.AskStatus():
+                _tell(writer, hub.status())
+
+    async def _issued(
+        self, decision: Decision, reader: asyncio.StreamReader | None, writer: asyncio.StreamWriter
+    ) -> None:
+        """Tell that it is accepted, publish it, and go on telling until the asker hangs up."""
+        accepted = decision.accepted
+        assert accepted is not None  # noqa: S101 - the core gives it with every trigger that it issues
+
+        def tell(deliveries: tuple[Delivery, ...]) -> None:
+            _tell(writer, control.Progress(deliveries=deliveries))
+
+        self._hub.watchers.add(accepted.trigger.id, tell)
+        try:
+            _tell(writer, accepted)
+            await self._hub.publish(decision)
+            if reader is not None:
+                await reader.read(1)  # nothing more is expected: this returns when the other side closes
+        finally:
+            self._hub.watchers.remove(accepted.trigger.id, tell)
+
+
+def caller(connection: socket.socket) -> str:
+    """The user at the other end, by name where there is one (the audit name)."""
+    _, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+async def read_message(reader: asyncio.StreamReader) -> bytes:
+    """One framed message. Raises `ProtocolError`, `asyncio.IncompleteReadError`."""
+    return await reader.readexactly(stream.length(await reader.readexactly(stream.HEADER)))
+
+
+def _tell(writer: asyncio.StreamWriter, reply: control.Reply) -> None:
+    if not writer.is_closing():
+        writer.write(stream.encode(reply))

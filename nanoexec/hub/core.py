@@ -1,0 +1,249 @@
+"""What the hub decides. Pure: a question and the present moment in, a `Decision` out.
+
+The order of things is the promise. A decision is committed before its answer is given or its frames are published, and
+questions are decided one at a time, so the core's memory and the store never tell different stories: if a commit fails,
+the whole core is thrown away and made again from the store, as after a restart.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from nanoexec import target
+from nanoexec.errors import RefusedError, UsageError
+from nanoexec.hub.ledger import Entry, Ledger
+from nanoexec.hub.roster import Roster
+from nanoexec.model import EVERY_NODE, EXEC, Cause, DeliveryState, Instant, Order, Outcome, Run, Trigger, Value
+from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, TriggerIssued
+from nanoexec.wire import network
+from nanoexec.wire.control import Accepted, Prepared, Wanted
+
+SILENT_AFTER: Final = 3.0  # beacon intervals without a word until a node counts as away
+OFFERS_AT_ONCE: Final = 512 << 10  # bytes of orders in one welcome
+ISSUED_WITHIN: Final = 600.0  # seconds between preparing a trigger and issuing it, signed
+
+_ACKS: Final = frozenset(
+    {DeliveryState.ACKNOWLEDGED, DeliveryState.RUNNING, DeliveryState.EXPIRED, DeliveryState.REFUSED}
+)
+
+
+class Decision(Value, frozen=True):
+    """``changes`` to commit; then ``answer`` to give, ``frames`` to publish, certificate ids to ``disconnect``."""
+
+    changes: tuple[Change, ...] = ()
+    answer: network.Answer | None = None
+    accepted: Accepted | None = None
+    frames: tuple[bytes, ...] = ()
+    disconnect: tuple[str, ...] = ()
+
+
+class HubCore:
+    """The hub's memory between two questions: roster, ledger, epoch, sequence."""
+
+    def __init__(
+        self, *, epoch: str, interval: float, groups: Mapping[str, str], roster: Roster, ledger: Ledger
+    ) -> None:
+        self.epoch = epoch
+        self.sequence = 0
+        self.interval = interval
+        self.roster = roster
+        self.ledger = ledger
+        self._groups = groups
+
+    # Questions from nodes
+
+    def ask(self, node: str, question: network.Question, now: Instant) -> Decision:
+        """Answer a node that the transport has let in under this name."""
+        known = self.roster.get(node)
+        if known is None or known.revoked is not None:
+            return Decision(answer=network.Denied(reason=f"{node} is not on the roster", time=now.wall))
+        self.roster.touch(node, now)
+        match question:
+            case network.Hello():
+                return self._hello(node, question, now)
+            case network.Ack():
+                return self._ack(node, question, now)
+            case network.Report():
+                return self._report(node, question, now)
+            case network.Bye():
+                self.roster.away(node)
+                return Decision(answer=network.Received(time=now.wall))
+
+    def unknown_triggers(self, question: network.Question) -> list[str]:
+        """Triggers that a question speaks of and that are not in memory: fetch them from the store first."""
+        match question:
+            case network.Ack():
+                ids = [question.trigger]
+            case network.Report():
+                ids = [run.id for run in question.runs if run.cause is Cause.TRIGGER]
+            case _:
+                ids = []
+        return [id_ for id_ in ids if self.ledger.get(id_) is None]
+
+    def _hello(self, node: str, hello: network.Hello, now: Instant) -> Decision:
+        changes = self.roster.hello(node, hello, now)
+        offers: list[network.Offer] = []
+        size, more = 0, False
+        for entry in self.ledger.waiting_for(node):
+            if entry.trigger.expires <= now.wall:
+                continue
+            size += len(entry.order.body)
+            if offers and size > OFFERS_AT_ONCE:
+                more = True
+                break
+            offers.append(network.Offer(id=entry.trigger.id, order=entry.order))
+            changes += self._sent(entry, node, now)
+        welcome = network.Welcome(
+            node=node,
+            epoch=self.epoch,
+            sequence=self.sequence,
+            time=now.wall,
+            interval=self.interval,
+            offers=tuple(offers),
+            more=more,
+        )
+        return Decision(changes=tuple(changes), answer=welcome)
+
+    def _ack(self, node: str, ack: network.Ack, now: Instant) -> Decision:
+        if ack.state not in _ACKS:
+            return Decision(answer=network.Denied(reason=f"an ack cannot say {ack.state}", time=now.wall))
+        changes = self.ledger.move(ack.trigger, node, ack.state, now.wall, ack.reason)
+        return self._settled(changes, {ack.trigger}, now)
+
+    def _report(self, node: str, report: network.Report, now: Instant) -> Decision:
+        changes: list[Change] = []
+        for run in report.runs:
+            if run.outcome is None:
+                return Decision(answer=network.Denied(reason=f"run {run.id} has not ended", time=now.wall))
+            changes.append(RunReported(node=node, run=run, at=now.wall))
+            if run.cause is Cause.TRIGGER:
+                changes += self.ledger.move(run.id, node, _state_of(run), now.wall, run.reason)
+        return self._settled(changes, {run.id for run in report.runs}, now)
+
+    def _settled(self, changes: Sequence[Change], triggers: set[str], now: Instant) -> Decision:
+        self.ledger.forget_closed(triggers)
+        return Decision(changes=tuple(changes), answer=network.Received(time=now.wall))
+
+    # Wishes of operators
+
+    def prepare(self, wanted: Wanted, by: str, id_: str, now: Instant) -> tuple[Trigger, tuple[str, ...]]:
+        """The trigger that this wish would become, and the names in it that are on no roster.
+
+        Raises `TargetError`, `NoTargetError`, `UsageError`.
+        """
+        if (wanted.action == EXEC) != bool(wanted.command):
+            raise UsageError(f"the action {EXEC!r} takes a command, and no other action does")
+        found = target.resolve(wanted.target, self.roster.names(), self._groups)
+        trigger = Trigger(
+            id=id_,
+            action=wanted.action,
+            nodes=EVERY_NODE if wanted.target == EVERY_NODE else target.fold(found.nodes),
+            issued=now.wall,
+            expires=now.wall + wanted.lifetime,
+            by=by,
+            arguments=wanted.arguments,
+            timeout=wanted.timeout,
+            command=wanted.command,
+        )
+        return trigger, found.unknown
+
+    def prepared(self, wanted: Wanted, by: str, id_: str, now: Instant) -> Prepared:
+        """The exact bytes to sign. Raises as `prepare`."""
+        trigger, unknown = self.prepare(wanted, by, id_, now)
+        return Prepared(body=network.encode_trigger(trigger), unknown=unknown)
+
+    def submit(self, wanted: Wanted, by: str, id_: str, now: Instant) -> Decision:
+        """Issue a trigger. Raises as `prepare`."""
+        trigger, unknown = self.prepare(wanted, by, id_, now)
+        return self._issue(trigger, Order(body=network.encode_trigger(trigger)), wanted.target, unknown, now)
+
+    def issue(self, order: Order, expression: str, by: str, now: Instant) -> Decision:
+        """Issue the exact bytes that an operator signed. Raises `ProtocolError`, `RefusedError`, `NoTargetError`."""
+        trigger = network.decode_trigger(order.body)
+        if trigger.by != by:
+            raise RefusedError(f"trigger {trigger.id} says that {trigger.by} issues it, but it is {by} who asks")
+        if not now.wall - ISSUED_WITHIN <= trigger.issued <= now.wall + 1 or trigger.expires <= now.wall:
+            raise RefusedError(f"trigger {trigger.id} was not prepared just now: prepare and sign it anew")
+        if self.ledger.get(trigger.id) is not None:
+            raise RefusedError(f"trigger {trigger.id} has been issued already")
+        return self._issue(trigger, order, expression, (), now)
+
+    def _issue(
+        self, trigger: Trigger, order: Order, expression: str, unknown: tuple[str, ...], now: Instant
+    ) -> Decision:
+        """Store it, then publish it: once to ALL, or to the one node that it is for."""
+        nodes = target.resolve(trigger.nodes, self.roster.names(), {}).nodes
+        here = tuple(node for node in nodes if self.roster.is_connected(node))
+        away = tuple(node for node in nodes if not self.roster.is_connected(node))
+        states = dict.fromkeys(here, DeliveryState.SENT) | dict.fromkeys(away, DeliveryState.PENDING)
+        stored = StoredTrigger(trigger=trigger, order=order, target=expression, deliveries=states)
+        entry = self.ledger.remember(stored)
+        for node in here:
+            self.ledger.schedule_retry(trigger.id, node, now.steady)
+        frames: tuple[bytes, ...] = ()
+        if here:
+            topic = network.topic_of(nodes[0]) if len(nodes) == 1 else network.TOPIC_ALL
+            self.sequence += topic == network.TOPIC_ALL
+            frames = (self._frame(topic, entry, now),)
+        return Decision(
+            changes=(TriggerIssued(trigger=trigger, order=order, target=expression, nodes=nodes, sent=here),),
+            accepted=Accepted(trigger=trigger, nodes=nodes, away=away, unknown=unknown),
+            frames=frames,
+        )
+
+    def revoke(self, node: str, now: Instant) -> Decision:
+        """Shut a node out: its deliveries are lost, its connections cut. Raises `UsageError` for an unknown name."""
+        known = self.roster.get(node)
+        if known is None:
+            raise UsageError(f"no node {node} has ever joined (`nanoexec nodes list`)")
+        changes = self.roster.revoke(node, now)
+        touched = set(self.ledger.open_of(node))
+        for trigger in touched:
+            changes += self.ledger.move(trigger, node, DeliveryState.LOST, now.wall, "the node was revoked")
+        self.ledger.forget_closed(touched)
+        return Decision(changes=tuple(changes), disconnect=(known.key,))
+
+    def add_token(self, token: TokenMade) -> Decision:
+        return Decision(changes=tuple(self.roster.add_token(token)))
+
+    def join(self, digest: str, node: str, key: str, now: Instant) -> Decision:
+        """A machine with this token's secret joins. Raises `IdentityError`, `RefusedError`."""
+        self.roster.check_token(digest, node, now)
+        before = self.roster.get(node)
+        changes = self.roster.join(digest, node, key, now)
+        return Decision(changes=tuple(changes), disconnect=(before.key,) if before else ())
+
+    # Time
+
+    def tick(self, now: Instant) -> Decision:
+        """What is due: expiries, nodes that fell silent, offers to repeat."""
+        changes = self.ledger.end_overdue(now.wall)
+        self.ledger.forget_closed({change.trigger for change in changes})
+        for node in self.roster.silent(now, SILENT_AFTER * self.interval):
+            self.roster.away(node)
+        frames = []
+        for entry, node in self.ledger.due_retries(now.steady):
+            if self.roster.is_connected(node):
+                self.ledger.schedule_retry(entry.trigger.id, node, now.steady)
+                frames.append(self._frame(network.topic_of(node), entry, now))
+            else:
+                self.ledger.forget_retry(entry.trigger.id, node)  # it is offered everything when it returns
+        return Decision(changes=tuple(changes), frames=tuple(frames))
+
+    def beacon(self, now: Instant) -> Decision:
+        """The frame that says the hub is here."""
+        beacon = network.Beacon(epoch=self.epoch, sequence=self.sequence, time=now.wall, interval=self.interval)
+        return Decision(frames=(network.publish(network.TOPIC_HUB, beacon),))
+
+    def _sent(self, entry: Entry, node: str, now: Instant) -> Sequence[Change]:
+        self.ledger.schedule_retry(entry.trigger.id, node, now.steady)
+        return self.ledger.move(entry.trigger.id, node, DeliveryState.SENT, now.wall)
+
+    def _frame(self, topic: bytes, entry: Entry, now: Instant) -> bytes:
+        offer = network.Offer(id=entry.trigger.id, order=entry.order)
+        return network.publish(
+            topic, network.Publication(epoch=self.epoch, sequence=self.sequence, time=now.wall, offer=offer)
+        )
+
+
+def _state_of(run: Run) -> DeliveryState:
+    return DeliveryState.REFUSED if run.outcome is Outcome.REFUSED else DeliveryState.FINISHED

@@ -1,0 +1,133 @@
+"""The deliveries that are still open: a memory of what the store holds, indexed by what the hub must do next. Pure.
+
+A trigger is in the ledger while any of its deliveries is open, and again when a node brings late news of an old one
+(`remember`). Every move goes through `move`, which consults the table in `model`.
+"""
+
+import heapq
+from collections.abc import Iterator
+from typing import Final
+
+from nanoexec.model import FINAL, UNCONFIRMED, DeliveryState, Order, Trigger, may_follow
+from nanoexec.record import DeliveryMoved, StoredTrigger
+
+LOST_AFTER: Final = 86400.0  # seconds past its expiry that a started run may stay without a report
+FIRST_RETRY: Final = 3.0
+LAST_RETRY: Final = 60.0
+_S: Final = DeliveryState
+
+
+class Entry:
+    """One trigger with the state of all its deliveries."""
+
+    __slots__ = ("deliveries", "open", "order", "retries", "trigger")
+
+    def __init__(self, stored: StoredTrigger) -> None:
+        self.trigger: Trigger = stored.trigger
+        self.order: Order = stored.order
+        self.deliveries: dict[str, DeliveryState] = dict(stored.deliveries)
+        self.open = sum(state not in FINAL for state in self.deliveries.values())
+        self.retries: dict[str, tuple[int, float]] = {}  # node -> how often offered, when again (steady)
+
+
+class Ledger:
+    """Open triggers, by id; unconfirmed deliveries by node; what is due, by time."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._waiting: dict[str, dict[str, None]] = {}  # node -> trigger ids that it may not have, oldest first
+        self._retries: list[tuple[float, str, str]] = []  # steady time, trigger, node
+        self._ends: list[tuple[float, str]] = []  # wall time, trigger
+
+    def remember(self, stored: StoredTrigger) -> Entry:
+        """Take in a trigger from the store, or a new one."""
+        if stored.trigger.id in self._entries:
+            return self._entries[stored.trigger.id]
+        entry = self._entries[stored.trigger.id] = Entry(stored)
+        for node, state in entry.deliveries.items():
+            if state in UNCONFIRMED:
+                self._waiting.setdefault(node, {})[stored.trigger.id] = None
+        heapq.heappush(self._ends, (stored.trigger.expires, stored.trigger.id))
+        return entry
+
+    def get(self, trigger: str) -> Entry | None:
+        return self._entries.get(trigger)
+
+    def open_deliveries(self) -> int:
+        return sum(entry.open for entry in self._entries.values())
+
+    def waiting_for(self, node: str) -> Iterator[Entry]:
+        """Triggers that this node may not have, oldest first."""
+        for trigger in tuple(self._waiting.get(node, ())):
+            yield self._entries[trigger]
+
+    def move(self, trigger: str, node: str, state: DeliveryState, at: float, reason: str = "") -> list[DeliveryMoved]:
+        """Move a delivery if the table allows it; otherwise nothing changes (a repeat, or news from the past)."""
+        entry = self._entries.get(trigger)
+        before = entry.deliveries.get(node) if entry else None
+        if entry is None or before is None or not may_follow(before, state):
+            return []
+        entry.deliveries[node] = state
+        entry.open -= (before not in FINAL) - (state not in FINAL)
+        if state not in UNCONFIRMED:
+            self._waiting.get(node, {}).pop(trigger, None)
+            entry.retries.pop(node, None)
+        return [DeliveryMoved(trigger=trigger, node=node, state=state, at=at, reason=reason)]
+
+    def open_of(self, node: str) -> list[str]:
+        """Ids of the triggers that have an open delivery for this node."""
+        return [id_ for id_, entry in self._entries.items() if entry.deliveries.get(node, _S.LOST) not in FINAL]
+
+    def schedule_retry(self, trigger: str, node: str, steady: float) -> None:
+        """Offer it again after a pause that doubles each time, unless the node confirms it before."""
+        entry = self._entries[trigger]
+        tries = entry.retries.get(node, (0, 0.0))[0] + 1
+        due = steady + min(FIRST_RETRY * 2.0 ** (tries - 1), LAST_RETRY)
+        entry.retries[node] = (tries, due)
+        heapq.heappush(self._retries, (due, trigger, node))
+
+    def due_retries(self, steady: float) -> Iterator[tuple[Entry, str]]:
+        """Deliveries to offer again now; those confirmed or rescheduled meanwhile fall out."""
+        while self._retries and self._retries[0][0] <= steady:
+            due, trigger, node = heapq.heappop(self._retries)
+            entry = self._entries.get(trigger)
+            if entry and entry.retries.get(node, (0, 0.0))[1] == due:
+                yield entry, node
+
+    def forget_retry(self, trigger: str, node: str) -> None:
+        """Stop offering until somebody schedules it again."""
+        self._entries[trigger].retries.pop(node, None)
+
+    def end_overdue(self, wall: float) -> list[DeliveryMoved]:
+        """Expire what nobody started in time; give up on runs that nobody reported within a day after."""
+        changes: list[DeliveryMoved] = []
+        while self._ends and self._ends[0][0] <= wall:
+            _, trigger = heapq.heappop(self._ends)
+            if entry := self._entries.get(trigger):
+                changes += self._end(entry, wall)
+                if entry.open:
+                    again = entry.trigger.expires + LOST_AFTER
+                    heapq.heappush(self._ends, (again if again > wall else wall + LOST_AFTER, trigger))
+        return changes
+
+    def _end(self, entry: Entry, wall: float) -> list[DeliveryMoved]:
+        changes: list[DeliveryMoved] = []
+        given_up = wall >= entry.trigger.expires + LOST_AFTER
+        for node, state in tuple(entry.deliveries.items()):
+            if state is _S.PENDING:
+                reason = "the node was away until it expired"
+                changes += self.move(entry.trigger.id, node, _S.EXPIRED, wall, reason)
+            elif state is _S.SENT:
+                reason = "the node did not answer until it expired"
+                changes += self.move(entry.trigger.id, node, _S.EXPIRED, wall, reason)
+            elif state not in FINAL and given_up:
+                reason = f"{state} since, and no report within a day after it expired"
+                changes += self.move(entry.trigger.id, node, _S.LOST, wall, reason)
+        return changes
+
+    def forget_closed(self, triggers: set[str]) -> None:
+        """Drop those of ``triggers`` that have no open delivery left; the store has them."""
+        for trigger in triggers:
+            entry = self._entries.get(trigger)
+            if entry and not entry.open:
+                del self._entries[trigger]

@@ -1,0 +1,50 @@
+"""Who waits for which trigger: changes that are on disk become news for the command lines that watch. Pure."""
+
+from collections.abc import Callable, Sequence
+
+from nanoexec.model import Delivery, Run
+from nanoexec.record import Change, DeliveryMoved, RunReported
+
+Tell = Callable[[tuple[Delivery, ...]], None]
+
+
+class Watchers:
+    """Maps trigger ids to those who want to hear of their deliveries."""
+
+    def __init__(self) -> None:
+        self._tells: dict[str, list[Tell]] = {}
+
+    def add(self, trigger: str, tell: Tell) -> None:
+        self._tells.setdefault(trigger, []).append(tell)
+
+    def remove(self, trigger: str, tell: Tell) -> None:
+        """Stop telling. Unknown ones are no error."""
+        tells = self._tells.get(trigger, [])
+        if tell in tells:
+            tells.remove(tell)
+        if not tells:
+            self._tells.pop(trigger, None)
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Tell what one group has changed; a run and the move that it caused are one piece of news."""
+        if not self._tells:
+            return
+        runs: dict[tuple[str, str], Run] = {}
+        news: dict[str, list[Delivery]] = {}
+        for change in changes:
+            if isinstance(change, RunReported):
+                runs[change.run.id, change.node] = change.run
+            elif isinstance(change, DeliveryMoved) and change.trigger in self._tells:
+                news.setdefault(change.trigger, []).append(
+                    Delivery(
+                        trigger=change.trigger,
+                        node=change.node,
+                        state=change.state,
+                        updated=change.at,
+                        reason=change.reason,
+                        run=runs.get((change.trigger, change.node)),
+                    )
+                )
+        for trigger, deliveries in news.items():
+            for tell in tuple(self._tells[trigger]):
+                tell(tuple(deliveries))

@@ -1,0 +1,56 @@
+"""``python -m nanoexec.runner [--root DIR] [--config FILE]``: the privileged service of a node."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from nanoexec.config import AgentConfig, Paths, parse_agent
+from nanoexec.errors import NanoexecError, UsageError
+from nanoexec.files import read_bytes
+from nanoexec.runner.listening import bind, inherited
+from nanoexec.runner.log import say
+from nanoexec.runner.server import Server
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until told to stop; the exit status."""
+    try:
+        paths = _paths(arguments)
+        config = _read(paths)
+        listener = inherited(os.environ)
+        idle = listener is not None  # systemd starts us again when somebody calls
+        server = Server(
+            listener or bind(paths.runner_socket, config.user), paths, lambda: _read(paths), _verify, idle=idle
+        )
+        server.run()
+    except NanoexecError as error:
+        say(str(error))
+        return error.exit_code
+    return 0
+
+
+def _paths(arguments: Sequence[str]) -> Paths:
+    given: dict[str, Path] = {}
+    for option, value in zip(arguments[::2], (*arguments[1::2], ""), strict=False):
+        if option not in ("--root", "--config") or not value:
+            raise UsageError(f"nanoexec.runner: expected --root DIR and --config FILE, got {option} {value}".rstrip())
+        given[option] = Path(value).absolute()
+    return Paths(root=given.get("--root", Path("/")), config=given.get("--config"))
+
+
+def _read(paths: Paths) -> AgentConfig:
+    config = parse_agent(read_bytes(paths.agent_config, "the node's configuration"), PurePosixPath(paths.agent_config))
+    if config.signers:
+        import nanoexec.keys.signing  # noqa: F401, PLC0415 - only a node that verifies pays for it, and then once
+    return config
+
+
+def _verify(signers: Sequence[str], body: bytes, signature: bytes) -> None:
+    from nanoexec.keys.signing import verify  # noqa: PLC0415 - the same
+
+    verify(signers, body, signature)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

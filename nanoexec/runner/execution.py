@@ -1,0 +1,225 @@
+"""One command, started and watched to its end: its output drained, its time limited, its process group answered for.
+
+Nothing here sleeps or spins: one poll(2) waits for output, for the end of the process (a pidfd) and for the next thing
+that is due.
+
+* After ``timeout`` the process group gets SIGTERM, ``kill_after`` seconds later SIGKILL. The group is killed before its
+  leader is reaped, so its number cannot be another's by then.
+* A background child may keep the output open when the command has ended. It gets half a second to finish; then it is
+  left alone, as under cron, and ``cat`` drains what it still writes, so that it never meets a broken pipe.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Final
+
+from nanoexec.errors import RefusedError
+from nanoexec.model import Output, Value
+from nanoexec.runner.capture import Capture
+from nanoexec.runner.command import Command
+from nanoexec.runner.process import group_lives
+
+LASTING: Final = 0.1  # seconds; a run that ends sooner is told once, when it has ended
+_LINGER: Final = 0.5
+_SWEEP: Final = 0.05  # how often a group that was asked to end is looked at, once its leader has gone
+_CHUNK: Final = 256 << 10
+_UMASK: Final = 0o022
+_NEVER: Final = float("inf")
+
+Sink = Callable[[bytes], object]
+
+
+class Ending(Value, frozen=True):
+    """How a command ended. ``status`` is the exit status, negative for a signal; ``duration`` is monotonic seconds."""
+
+    pid: int
+    status: int
+    duration: float
+    timed_out: bool
+    output: Output
+
+
+class NotStartedError(RefusedError):
+    """The kernel would not start the program."""
+
+
+def execute(
+    command: Command,
+    *,
+    sinks: Sequence[Sink],
+    limit: int,
+    lasting: Callable[[int], object],
+    forward: Sequence[signal.Signals] = (),
+) -> Ending:
+    """Run ``command`` to its end. ``sinks`` get all of its output as it comes, ``limit`` bytes of it are kept.
+
+    ``lasting`` is called once with the pid, if the command still runs after `LASTING`. The signals in ``forward`` are
+    passed on to its process group meanwhile. Raises `NotStartedError`.
+    """
+    reading, writing = os.pipe()
+    try:
+        try:
+            process = _spawn(command, writing)
+        finally:
+            os.close(writing)
+        with _forwarding(forward, process.pid):
+            watch = _Watch(command, process.pid, reading, (*sinks, (capture := Capture(limit)).feed), lasting)
+            watch.run()
+            if watch.timed_out:
+                _signal_group(process.pid, signal.SIGKILL)
+            status = process.wait()
+        if watch.reading:
+            _leave_to_cat(reading)
+    finally:
+        os.close(reading)
+    return Ending(
+        pid=process.pid, status=status, duration=watch.duration, timed_out=watch.timed_out, output=capture.output()
+    )
+
+
+class _Watch:
+    """The state of one command while it runs."""
+
+    def __init__(
+        self, command: Command, pid: int, pipe: int, sinks: Sequence[Sink], lasting: Callable[[int], object]
+    ) -> None:
+        self._command = command
+        self._pid = pid
+        self._pipe = pipe
+        self._sinks = sinks
+        self._lasting = lasting
+        self._started = time.monotonic()
+        self._lasting_due = self._started + LASTING
+        self._term_due = self._started + command.timeout
+        self._kill_due = _NEVER
+        self._linger_due = _NEVER
+        self.reading = True
+        self.running = True
+        self.timed_out = False
+        self.duration = 0.0
+
+    def run(self) -> None:
+        """Return when the process has ended (unreaped) and its output too, or has had its time to."""
+        pidfd = os.pidfd_open(self._pid)
+        try:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.register(self._pipe, select.POLLIN)
+            while not self._over(now := time.monotonic()):
+                for descriptor, _ in poller.poll(max(0.0, self._next_due(now) - now) * 1000):
+                    if descriptor == pidfd:
+                        poller.unregister(pidfd)
+                        self._process_ended(time.monotonic())
+                    elif not self._drain():
+                        poller.unregister(self._pipe)
+                self._do_what_is_due(time.monotonic())
+        finally:
+            os.close(pidfd)
+
+    def _over(self, now: float) -> bool:
+        if self.running:
+            return False
+        if self.timed_out and now < self._kill_due:
+            return not (self.reading or group_lives(self._pid))
+        return not self.reading or now >= self._linger_due
+
+    def _next_due(self, now: float) -> float:
+        if self.running:
+            return min(self._lasting_due, self._term_due, self._kill_due, now + 3600)
+        return now + _SWEEP if self.timed_out else self._linger_due
+
+    def _do_what_is_due(self, now: float) -> None:
+        if not self.running:
+            return
+        if now >= self._lasting_due:
+            self._lasting_due = _NEVER
+            self._lasting(self._pid)
+        if now >= self._term_due:
+            self._term_due, self._kill_due = _NEVER, now + self._command.kill_after
+            self.timed_out = True
+            _signal_group(self._pid, signal.SIGTERM)
+        elif now >= self._kill_due:
+            self._kill_due = _NEVER
+            _signal_group(self._pid, signal.SIGKILL)
+
+    def _process_ended(self, now: float) -> None:
+        self.running = False
+        self.duration = now - self._started
+        self._linger_due = now + _LINGER
+        if self._kill_due == _NEVER:  # killed already, or never asked to end
+            self._kill_due = now
+
+    def _drain(self) -> bool:
+        chunk = os.read(self._pipe, _CHUNK)
+        if not chunk:
+            self.reading = False
+        for sink in self._sinks if chunk else ():
+            sink(chunk)
+        return self.reading
+
+
+def _spawn(command: Command, output: int) -> "subprocess.Popen[bytes]":
+    """The process, in a session of its own, without our descriptors and with the signal dispositions of a new login.
+
+    Another user's process gets that user's groups. The same user keeps ours: initgroups needs root.
+    """
+    account = command.account
+    switch = account.uid != os.geteuid()
+    try:
+        return subprocess.Popen(
+            command.argv,
+            executable=command.program,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=command.cwd,
+            env=command.environment,
+            umask=_UMASK,
+            start_new_session=True,
+            user=account.uid if switch else None,
+            group=account.gid if switch else None,
+            extra_groups=os.getgrouplist(account.name, account.gid) if switch else None,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise NotStartedError(f"cannot start {command.program}: {said or error}") from None
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # gone, or all of it has become somebody else
+        os.killpg(group, number)
+
+
+def _leave_to_cat(pipe: int) -> None:
+    """Whoever still writes must not be killed by SIGPIPE because we stop listening."""
+    with suppress(OSError):
+        drain = subprocess.Popen(
+            ["cat"],
+            stdin=pipe,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": "/usr/bin:/bin"},
+            start_new_session=True,
+        )
+        drain.returncode = 0  # it outlives us on purpose: nobody waits for it
+
+
+@contextmanager
+def _forwarding(numbers: Sequence[signal.Signals], group: int) -> Iterator[None]:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        _signal_group(group, signal.Signals(number))
+
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup(1) means it
+    before = {number: signal.signal(number, pass_on) for number in heard}
+    try:
+        yield
+    finally:
+        for number, disposition in before.items():
+            signal.signal(number, disposition)

@@ -1,0 +1,249 @@
+"""The journal: what this node has run, and the one place that knows which trigger ids it has seen.
+
+SQLite in WAL mode with ``synchronous=FULL``: every commit is one fsync, and what was committed survives a power cut.
+``admit`` commits a run before anything starts; from then on its id can never start again. Each commit on a run gives it
+the next ``change``, so that a reader can ask for what is new.
+
+A connection must not cross a fork (SQLite keeps its lock bookkeeping per process): the runner's parent never opens the
+journal, each child opens its own. A child ends with ``os._exit`` and leaves the log as a crash would: the next to open
+it reads it, which is cheaper than the checkpoint, two fsyncs and an unlink, that closing costs every single run. A log
+of at most about a hundred pages keeps that reading short.
+"""
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from nanoexec.errors import StoreError
+from nanoexec.files import sync_directory
+from nanoexec.model import Outcome, Run, Value
+from nanoexec.runner import rows
+from nanoexec.runner.process import Process
+
+MAX_BATCH_BYTES: Final = 8 << 20  # of output in one answer of `changes`; half of what a local message may hold
+_BUSY_SECONDS: Final = 30.0
+_LOG_PAGES: Final = 100
+_RUN: Final = ", ".join(rows.RUN)
+_ENDING: Final = ", ".join(f"{column} = :{column}" for column in rows.ENDING)
+_NEXT: Final = "(SELECT coalesce(max(change), 0) + 1 AS next FROM runs)"
+_ADMIT: Final = (
+    f"INSERT INTO runs ({', '.join(rows.GIVEN)}, ticks, expires, change, admitted, began)"  # noqa: S608 - constants
+    f" SELECT {', '.join(f':{column}' for column in rows.GIVEN)}, :ticks, :expires, next, next,"
+    f" iif(:started IS NULL, NULL, next) FROM {_NEXT} WHERE true ON CONFLICT (id) DO NOTHING"
+)
+
+
+class OpenRun(Value, frozen=True):
+    """A run without an outcome, and the process that answers for it."""
+
+    run: Run
+    supervisor: Process
+
+
+class Journal:
+    """An open journal. Every method raises `StoreError` when the file cannot be used."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path, new_id: str) -> Self:
+        """The journal at ``path``, made with the id ``new_id`` if there is none.
+
+        Only its owner can read the file; others may see that it changes (``st_mtime_ns`` moves with every commit).
+        """
+        with _faults(path):
+            if not path.exists():
+                _create(path, new_id)
+            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                _check_version(path, connection)
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        with _faults(self._path):
+            self._connection.close()
+
+    @property
+    def id(self) -> str:
+        """The journal's own name: a reader with a cursor of another one starts anew."""
+        with _faults(self._path):
+            (value,) = self._connection.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+        return str(value)
+
+    def admit(self, run: Run, ticks: int, expires: float = 0.0) -> Run | None:
+        """Commit a new run, or give back the one that already has its id. None: the run is in, and is the caller's.
+
+        ``ticks`` is the start time of its supervisor, ``expires`` when its trigger does.
+        """
+        if self._commit(_ADMIT, {**rows.row_of(run), "ticks": ticks, "expires": expires}):
+            return None
+        return self.find(run.id)
+
+    def start(self, identity: str, started: float) -> None:
+        """Commit that the command of an admitted run starts. Raises `StoreError` also if the run has an outcome."""
+        if not self._update(f"started = :started, began = {_NEXT}", {"id": identity, "started": started}):
+            raise StoreError(f"{self._path}: run {identity} is not waiting to start: it will not be started")
+
+    def note_pid(self, identity: str, pid: int) -> None:
+        """Commit which process runs the command."""
+        self._update("pid = :pid", {"id": identity, "pid": pid})
+
+    def finish(self, run: Run) -> Run:
+        """Commit how a run ended, unless that was already said; gives the run as the journal has it then."""
+        self._update(_ENDING, rows.row_of(run))
+        return self.find(run.id) or run
+
+    def find(self, identity: str) -> Run | None:
+        """The run of that id."""
+        return self._first("id = :id", {"id": identity})
+
+    def running(self, action: str) -> Run | None:
+        """The run of ``action`` that has started and not ended, the latest if there are several."""
+        where = "outcome IS NULL AND action = :action AND started IS NOT NULL ORDER BY began DESC"
+        return self._first(where, {"action": action})
+
+    def last(self, action: str) -> Run | None:
+        """The run of ``action`` that started last."""
+        return self._first("action = :action AND started IS NOT NULL ORDER BY started DESC", {"action": action})
+
+    def equal_since(self, run: Run) -> Run | None:
+        """The latest run that did what ``run`` was to do, began after ``run`` was admitted, and ended by itself."""
+        return self._first(
+            "action = :action AND arguments = :arguments AND command = :command AND outcome IN (:ok, :failed, :late)"
+            " AND began > (SELECT admitted FROM runs WHERE id = :id) ORDER BY began DESC",
+            {
+                "id": run.id,
+                "action": run.action,
+                "arguments": rows.arguments_text(run),
+                "command": rows.command_text(run),
+                "ok": Outcome.SUCCEEDED,
+                "failed": Outcome.FAILED,
+                "late": Outcome.TIMED_OUT,
+            },
+        )
+
+    def changes(self, after: int, limit: int) -> tuple[tuple[Run, ...], bool]:
+        """At most ``limit`` runs whose change is above ``after``, oldest change first, and whether there are more."""
+        found: list[Run] = []
+        size = 0
+        where = "change > :after ORDER BY change LIMIT :limit"
+        for run in self._runs(where, {"after": after, "limit": limit + 1}):
+            size += len(run.output.head) + len(run.output.tail)
+            if len(found) == limit or (found and size > MAX_BATCH_BYTES):
+                return tuple(found), True
+            found.append(run)
+        return tuple(found), False
+
+    def open_runs(self) -> tuple[OpenRun, ...]:
+        """The runs without an outcome, oldest first."""
+        query = f"SELECT ticks, {_RUN} FROM runs WHERE outcome IS NULL ORDER BY admitted"  # noqa: S608 - constants
+        with _faults(self._path):
+            found = [(row[0], rows.run_of(row[1:])) for row in self._connection.execute(query).fetchall()]
+        return tuple(
+            OpenRun(run=run, supervisor=Process(boot=run.boot, pid=run.supervisor, ticks=ticks)) for ticks, run in found
+        )
+
+    def prune(self, before: float) -> int:
+        """Forget the runs that ended before ``before`` and whose trigger expired before it; gives how many.
+
+        An order that expired so long ago must be rejected by whoever calls this, or it could run again. What was said
+        last stays, so that the count of changes never goes back.
+        """
+        with _faults(self._path):
+            return self._connection.execute(
+                "DELETE FROM runs WHERE ended < :before AND expires < :before AND change < coalesce("
+                "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
+                "  (SELECT max(change) FROM runs))",
+                {"before": before},
+            ).rowcount
+
+    def _update(self, assignments: str, values: Mapping[str, Any]) -> bool:
+        return self._commit(
+            f"UPDATE runs SET {assignments}, change = {_NEXT} WHERE id = :id AND outcome IS NULL",  # noqa: S608 - constants
+            values,
+        )
+
+    def _commit(self, statement: str, values: Mapping[str, Any]) -> bool:
+        """One statement, one transaction, one fsync. Whether it changed anything.
+
+        It goes to the log: the file that an agent watches is touched to say so. In nanoseconds, for the kernel's own
+        stamps stand still for milliseconds.
+        """
+        with _faults(self._path):
+            changed = self._connection.execute(statement, values).rowcount > 0
+        if changed:
+            now = time.time_ns()
+            with suppress(OSError):  # it is committed: that counts
+                os.utime(self._path, ns=(now, now))
+        return changed
+
+    def _first(self, where: str, values: Mapping[str, Any]) -> Run | None:
+        return next(iter([*self._runs(f"{where} LIMIT 1", values)]), None)
+
+    def _runs(self, where: str, values: Mapping[str, Any]) -> Iterator[Run]:
+        query = f"SELECT {_RUN} FROM runs WHERE {where}"  # noqa: S608 - constants
+        with _faults(self._path), closing(self._connection.execute(query, values)) as cursor:
+            yield from map(rows.run_of, cursor)
+
+
+def _create(path: Path, new_id: str) -> None:
+    """Make a complete journal aside and rename it: another process sees none or all of it."""
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(rows.SCHEMA)
+            connection.execute("INSERT INTO meta VALUES ('id', ?)", (new_id,))
+        new.rename(path)
+        sync_directory(path.parent)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot use the journal: {error}") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot use the journal: {error.strerror or error}") from None
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        raise StoreError(f"{path}: the journal holds what cannot be read as a run: {error}") from None
+
+
+def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > rows.VERSION:
+        raise StoreError(f"{path}: the journal has version {version}, this side knows {rows.VERSION}: upgrade nanoexec")
+    if version != rows.VERSION:
+        raise StoreError(f"{path}: not a journal of nanoexec (version {version}): move the file away")

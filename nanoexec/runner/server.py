@@ -1,0 +1,225 @@
+"""The parent: accept on the Unix socket, see who calls, fork. Like cron and sshd it does almost nothing else.
+
+It is single-threaded, never opens the journal (a connection must not cross a fork), never reads a byte from a peer, and
+never kills a child: a run survives the runner, and a new runner starts beside the runs of the old one.
+"""
+
+import errno
+import gc
+import os
+import pwd
+import select
+import signal
+import socket
+import struct
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from nanoexec.catalog import CatalogCache
+from nanoexec.config import AgentConfig, Paths
+from nanoexec.errors import NanoexecError, ProtocolError
+from nanoexec.runner.log import say
+from nanoexec.runner.order import Verify
+from nanoexec.runner.service import Service
+from nanoexec.wire import stream
+from nanoexec.wire.runner import Rejected
+
+MAX_CHILDREN: Final = 256
+_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+_RESPITE: Final = 0.2  # seconds without accepting, when the kernel has no more descriptors or memory to give
+_MALFORMED, _BROKEN = 65, 70  # exit statuses of a child: a bad request, a fault of our own (sysexits.h)
+_PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ECONNABORTED}
+_HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+ReadConfig = Callable[[], AgentConfig]  # raises ConfigError
+
+
+class Server:
+    """Serves ``listener`` until SIGTERM; or, if ``idle`` is set, until nothing has happened for the configured time."""
+
+    def __init__(
+        self, listener: socket.socket, paths: Paths, read_config: ReadConfig, verify: Verify, *, idle: bool
+    ) -> None:
+        self._listener = listener
+        self._paths = paths
+        self._read_config = read_config
+        self._config = read_config()
+        self._verify = verify
+        self._idle = idle
+        self._cache = CatalogCache(paths)
+        self._children: set[int] = set()
+        self._counts: Counter[str] = Counter()
+        self._caught: set[int] = set()
+        self._respite_until = 0.0
+        self._wake_reader, self._wake_writer = socket.socketpair()
+
+    def run(self) -> None:
+        """Serve. Children are left alone when it returns."""
+        self._catch_signals()
+        self._listener.setblocking(False)
+        self._cache.current()
+        gc.collect()
+        gc.freeze()  # a collection in a child would write to, and so copy, every page
+        self._fork(Service.maintain)
+        poller = select.poll()
+        poller.register(self._wake_reader, select.POLLIN)
+        active = time.monotonic()
+        while True:
+            accepting = time.monotonic() >= self._respite_until
+            poller.register(self._listener, select.POLLIN if accepting else 0)
+            ready = {descriptor for descriptor, _ in poller.poll(self._patience(accepting=accepting))}
+            if self._obey():
+                return
+            if self._listener.fileno() in ready:
+                self._accept()
+            if ready or self._children:
+                active = time.monotonic()
+            elif self._idle and time.monotonic() - active >= self._config.runner_idle:
+                return
+
+    def _patience(self, *, accepting: bool) -> float | None:
+        """Milliseconds until something is due without anybody calling, None for never."""
+        if not accepting:
+            return _RESPITE * 1000
+        return self._config.runner_idle * 1000 if self._idle and not self._children else None
+
+    def _catch_signals(self) -> None:
+        """Handlers only take note: the loop acts. The wake-up socket makes poll(2) return."""
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        for number in _HANDLED:
+            signal.signal(number, lambda caught, _: self._caught.add(caught))
+
+    def _obey(self) -> bool:
+        """Act on the signals that came. True: it is time to stop."""
+        with suppress(BlockingIOError):
+            while self._wake_reader.recv(4096):
+                pass
+        caught, self._caught = self._caught, set()
+        if caught & {signal.SIGTERM, signal.SIGINT}:
+            return True
+        if signal.SIGHUP in caught:
+            self._reread()
+        self._reap()
+        return False
+
+    def _reread(self) -> None:
+        try:
+            self._config = self._read_config()
+        except NanoexecError as error:
+            say(f"the configuration stays as it was: {error}")
+        else:
+            say("configuration read again")
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._children.clear()
+                return
+            if not pid:
+                return
+            self._children.discard(pid)
+            if os.waitstatus_to_exitcode(status) == _MALFORMED:
+                self._count("malformed requests")
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:  # the caller has thought better of it
+            return
+        except OSError as error:
+            self._rest(f"cannot accept: {error.strerror}", error)
+            return
+        with connection:
+            uid = _uid_of(connection)
+            if not self._may_call(uid):
+                self._count("callers turned away", f"uid {uid} may not use the runner")
+            elif len(self._children) >= MAX_CHILDREN:
+                self._count("callers told to come back", f"{MAX_CHILDREN} runs and requests are going on")
+                _tell_busy(connection)
+            else:
+                self._fork(lambda service: service.serve(connection))
+
+    def _may_call(self, uid: int) -> bool:
+        """Root, our own user, and the agent's, which may have been made after we started."""
+        if uid in (0, os.geteuid()):
+            return True
+        return uid == _agent_of(self._config)
+
+    def _fork(self, task: Callable[[Service], None]) -> None:
+        service = Service(
+            paths=self._paths,
+            config=self._config,
+            catalog=self._cache.current(),
+            verify=self._verify,
+            language=os.environ.get("LANG"),
+        )
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._rest(f"cannot fork: {error.strerror}", error)
+            return
+        if pid:
+            self._children.add(pid)
+            return
+        status = _BROKEN
+        try:
+            self._become_child()
+            task(service)
+            status = os.EX_OK
+        except ProtocolError as error:
+            say(str(error))
+            status = _MALFORMED
+        except NanoexecError as error:
+            say(str(error))
+        except BaseException as error:  # noqa: BLE001 - nothing may climb out of a child into the parent's loop
+            say(f"a fault in nanoexec, please report it: {' | '.join(traceback.format_exception(error))}")
+        finally:
+            os._exit(status)  # at once: see nanoexec.runner.journal
+
+    def _become_child(self) -> None:
+        """Out of the parent's session, so that no signal to its group ends a run; without its sockets and handlers."""
+        signal.set_wakeup_fd(-1)
+        for number in _HANDLED:
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        for inherited in (self._listener, self._wake_reader, self._wake_writer):
+            inherited.close()
+
+    def _rest(self, line: str, error: OSError) -> None:
+        """Out of descriptors, memory or processes: say so, and let those who have some give them back."""
+        if error.errno not in _PASSING:
+            raise error
+        self._count("respites", line)
+        self._respite_until = time.monotonic() + _RESPITE
+
+    def _count(self, what: str, line: str = "") -> None:
+        self._counts[what] += 1
+        say(f"{line + ': ' if line else ''}{self._counts[what]} {what} so far")
+
+
+def _uid_of(connection: socket.socket) -> int:
+    """Who connected, as the kernel knows it (SO_PEERCRED, unix(7))."""
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
+
+
+def _agent_of(config: AgentConfig) -> int | None:
+    try:
+        return pwd.getpwnam(config.user).pw_uid
+    except KeyError:
+        return None
+
+
+def _tell_busy(connection: socket.socket) -> None:
+    """The buffer of a new connection holds the line: the parent never waits."""
+    connection.setblocking(False)
+    with suppress(OSError):
+        connection.send(stream.encode(Rejected(reason=f"busy: {MAX_CHILDREN} runs are going on", final=False)))

@@ -1,0 +1,176 @@
+"""The child's work: read one request from the agent, answer it, supervise the run that it asks for.
+
+The agent may go away at any time. The run goes on; only the telling stops.
+"""
+
+import os
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from nanoexec.actions import Catalog
+from nanoexec.config import AgentConfig, Paths
+from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError
+from nanoexec.model import MAX_REASON, Order, Run, Trigger, identifier
+from nanoexec.runner.journal import Journal
+from nanoexec.runner.log import say
+from nanoexec.runner.order import Verify, Work, horizon, offers, requested, trigger_of, triggered_work
+from nanoexec.runner.recovery import recover
+from nanoexec.runner.supervision import Clock, Supervision, refuse
+from nanoexec.wire import stream
+from nanoexec.wire.runner import Changed, Changes, Described, Rejected, Reply, Request, Start, Told, decode_request
+
+PATIENCE: Final = 5.0  # seconds for a whole request to arrive
+MAX_REQUEST: Final = 128 << 10  # bytes; an order is at most half of it
+MAX_BATCH: Final = 1000  # runs in one answer
+_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0  # seconds between looks at a run that another process supervises
+
+
+class Service(msgspec.Struct, frozen=True):
+    """What a child inherits from the parent's last look at the configuration. ``language`` is LANG for commands."""
+
+    paths: Paths
+    config: AgentConfig
+    catalog: Catalog
+    verify: Verify
+    language: str | None = None
+    clock: Clock = time.time
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer the one request of a connection. Raises `ProtocolError` for what is not a request."""
+        request = read_request(connection)
+        if isinstance(request, Start):
+            self._start(connection, request.order)
+        elif isinstance(request, Changes):
+            self._changes(connection, request)
+        elif request is not None:
+            faults = tuple(str(fault) for fault in self.catalog.faults)
+            _tell(connection, Described(actions=offers(self.catalog, self.config), faults=faults))
+
+    def maintain(self) -> None:
+        """What a runner does when it starts: settle the runs of those before it, forget what is old."""
+        with self.open_journal() as journal:
+            for run in recover(journal, self.clock()):
+                say(f"run {run.id} of {run.action} was interrupted: {run.reason}")
+            journal.prune(horizon(self.config, self.clock()))
+
+    def open_journal(self) -> Journal:
+        """Raises `StoreError`."""
+        return Journal.open(self.paths.journal, identifier(os.urandom(10)))
+
+    def _changes(self, connection: socket.socket, request: Changes) -> None:
+        try:
+            journal = self.open_journal()
+            recover(journal, self.clock())
+            after = request.after if request.journal == journal.id else 0
+            runs, more = journal.changes(after, max(1, min(request.limit, MAX_BATCH)))
+            _tell(connection, Changed(journal=journal.id, runs=runs, more=more))
+        except StoreError as error:
+            _reject(connection, error, final=False)
+
+    def _start(self, connection: socket.socket, order: Order) -> None:
+        now = self.clock()
+        try:
+            trigger = trigger_of(order, self.config, self.verify, now)
+            journal = self.open_journal()
+        except (RefusedError, ProtocolError) as error:
+            _reject(connection, error, final=True)
+        except (ConfigError, StoreError) as error:  # once that is mended, the same order may run
+            _reject(connection, error, final=False)
+        else:
+            self._run(connection, journal, trigger, now)
+
+    def _run(self, connection: socket.socket, journal: Journal, trigger: Trigger, now: float) -> None:
+        run = requested(trigger, now)
+        supervision: Supervision | None = None
+        try:
+            try:
+                work = triggered_work(trigger, run, self.catalog, self.config, self.language)
+            except RefusedError as error:
+                known = refuse(journal, run, str(error), expires=trigger.expires, now=now)
+            else:
+                supervision = self._supervision(journal, work, connection)
+                known = supervision.carry_out()
+            self._tell_to_the_end(connection, journal, known)
+        except StoreError as error:
+            if supervision and supervision.admitted:
+                say(f"run {trigger.id} of {trigger.action}: {error}")
+            else:
+                _reject(connection, error, final=False)
+
+    def _supervision(self, journal: Journal, work: Work, connection: socket.socket) -> Supervision:
+        return Supervision(
+            journal,
+            work,
+            locks=self.paths.locks,
+            limit=self.config.output_limit,
+            tell=lambda known: _tell(connection, Told(run=known)),
+            clock=self.clock,
+        )
+
+    def _tell_to_the_end(self, connection: socket.socket, journal: Journal, run: Run) -> None:
+        """Tell of a run; while another process supervises it (the order came twice), until that one has ended it."""
+        _tell(connection, Told(run=run))
+        pause = _FIRST_LOOK
+        while run.outcome is None and not _has_gone(connection, pause):
+            pause = min(2 * pause, _LAST_LOOK)
+            recover(journal, self.clock())
+            latest = journal.find(run.id)
+            if latest and (latest.outcome or latest.started != run.started):
+                _tell(connection, Told(run=latest))
+            run = latest or run
+
+
+def read_request(connection: socket.socket) -> Request | None:
+    """The request, None when the peer says nothing at all and goes. Raises `ProtocolError`."""
+    until = time.monotonic() + PATIENCE
+    header = _receive(connection, stream.HEADER, until)
+    if not header:
+        return None
+    size = stream.length(header) if len(header) == stream.HEADER else 0
+    if size > MAX_REQUEST:
+        raise ProtocolError(f"runner request announces {size} bytes: at most {MAX_REQUEST} are accepted")
+    body = _receive(connection, size, until)
+    if not size or len(body) < size:
+        raise ProtocolError(f"runner request breaks off after {len(header) + len(body)} bytes")
+    return decode_request(body)
+
+
+def _receive(connection: socket.socket, size: int, until: float) -> bytes:
+    """At most ``size`` bytes, fewer when the peer stops."""
+    data = b""
+    while len(data) < size:
+        connection.settimeout(max(_FIRST_LOOK, until - time.monotonic()))
+        try:
+            chunk = connection.recv(size - len(data))
+        except TimeoutError:
+            raise ProtocolError(f"runner request did not arrive within {PATIENCE:g} seconds") from None
+        except OSError:
+            break
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+def _tell(connection: socket.socket, reply: Reply) -> None:
+    """Say it to a peer that may have gone or stopped listening; neither holds up a run."""
+    connection.settimeout(PATIENCE)
+    with suppress(OSError):
+        connection.sendall(stream.encode(reply))
+
+
+def _reject(connection: socket.socket, error: NanoexecError, *, final: bool) -> None:
+    say(f"rejected: {error}")
+    _tell(connection, Rejected(reason=str(error)[:MAX_REASON], final=final))
+
+
+def _has_gone(connection: socket.socket, within: float) -> bool:
+    """Whether the peer closes its end within that many seconds."""
+    poller = select.poll()
+    poller.register(connection, 0)  # a hang-up is always reported
+    return bool(poller.poll(within * 1000))

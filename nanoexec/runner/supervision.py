@@ -1,0 +1,209 @@
+"""The life of one run in the process that answers for it: lock, journal, command, outcome.
+
+The runner's children and ``nanoexec-run`` both come through here, so that a trigger, cron and a person share one lock
+and one record.
+
+While an action is free, its run is admitted as started: one commit, then the command. While it is busy, ``on_busy``
+decides. ``refuse`` says who is running. ``wait`` and ``coalesce`` admit the run and wait for the lock, asleep, as long
+as the action may last. With ``coalesce``, a run that gets the lock and finds that an equal one began after its own
+admission and has ended takes that outcome: its request was served. So any number of requests during a run make one
+more.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from signal import SIGKILL, Signals
+from typing import Final
+
+from msgspec.structs import replace
+
+from nanoexec.actions import Judge, OnBusy
+from nanoexec.duration import format_duration
+from nanoexec.errors import StoreError
+from nanoexec.model import Outcome, Output, Run
+from nanoexec.runner.execution import Ending, NotStartedError, Sink, execute
+from nanoexec.runner.journal import Journal
+from nanoexec.runner.lock import ActionLock
+from nanoexec.runner.log import say
+from nanoexec.runner.order import Work
+from nanoexec.runner.process import this_process
+from nanoexec.runner.recovery import recover
+
+Clock = Callable[[], float]
+_GLANCE: Final = 0.02  # seconds between two looks at who holds a lock
+_NAMELESS: Final = 5.0  # seconds after which a holder that is not in the journal is refused for all that
+_RETRIES: Final = (0.1, 1.0, 10.0, 60.0)  # seconds before saying again how a run ended
+
+
+class Supervision:
+    """One run. ``tell`` hears of it when it must wait and when it lasts; `carry_out` gives how it ended.
+
+    ``limit`` is how many bytes of output are kept; ``tee`` gets all of it. ``admitted`` says whether the journal has
+    the run as this process's own: if not, nothing has run and nothing will.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        work: Work,
+        *,
+        locks: Path,
+        limit: int,
+        tell: Callable[[Run], object],
+        tee: Sequence[Sink] = (),
+        forward: Sequence[Signals] = (),
+        clock: Clock = time.time,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._journal = journal
+        self._work = work
+        self._locks = locks
+        self._limit = limit
+        self._tell = tell
+        self._tee = tee
+        self._forward = forward
+        self._clock = clock
+        self._pause = pause
+        me = this_process()
+        self._ticks = me.ticks
+        self._run = replace(work.run, boot=me.boot, supervisor=me.pid)
+        self.admitted = False
+
+    def carry_out(self) -> Run:
+        """The run once it has ended; or, for an id that the journal already has, that run as it is.
+
+        Raises `StoreError`.
+        """
+        if not self._work.exclusive:
+            return self._begin()
+        with ActionLock(self._locks, self._run.action) as lock:
+            if lock.try_acquire():
+                return self._begin()
+            if self._work.manifest.on_busy is OnBusy.REFUSE:
+                return self._begin_or_refuse(lock)
+            return self._wait(lock)
+
+    def _begin(self) -> Run:
+        known = self._admit(replace(self._run, started=self._clock()))
+        return self._execute(known) if self.admitted else known
+
+    def _begin_or_refuse(self, lock: ActionLock) -> Run:
+        """The holder has the lock before it is in the journal, and may be this very order, delivered twice: so it is
+        looked up, not judged by the lock alone.
+        """
+        recover(self._journal, self._clock())
+        until = time.monotonic() + _NAMELESS
+        while (holder := self._journal.running(self._run.action)) is None:
+            if lock.acquire(_GLANCE):
+                return self._begin()
+            if time.monotonic() > until:
+                return self._refuse("busy: another run of this action is about to start")
+        if holder.id == self._run.id:
+            return holder
+        return self._refuse(f"busy: run {holder.id} has been running for {_since(holder, self._clock())}")
+
+    def _refuse(self, reason: str) -> Run:
+        return refuse(self._journal, self._run, reason, expires=self._work.expires, now=self._clock())
+
+    def _wait(self, lock: ActionLock) -> Run:
+        known = self._admit(self._run)
+        if not self.admitted:
+            return known
+        self._tell(self._journal.find(known.id) or known)
+        patience = self._work.command.timeout
+        if not lock.acquire(patience):
+            holder = self._journal.running(self._run.action)
+            whom = f"run {holder.id}" if holder else "another run"
+            return self._finish(replace(known, outcome=Outcome.SKIPPED, reason=_waited(patience, whom)))
+        if self._work.manifest.on_busy is OnBusy.COALESCE and (equal := self._journal.equal_since(known)):
+            return self._finish(
+                replace(
+                    known,
+                    outcome=equal.outcome,
+                    status=equal.status,
+                    changed=equal.changed,
+                    shared=equal.id,
+                    reason=f"coalesced with run {equal.id}",
+                )
+            )
+        started = self._clock()
+        self._journal.start(known.id, started)
+        return self._execute(replace(known, started=started))
+
+    def _admit(self, run: Run) -> Run:
+        """The run as the journal has it, which is another's if it was there before."""
+        known = self._journal.admit(run, self._ticks, self._work.expires)
+        self.admitted = known is None
+        return known or run
+
+    def _execute(self, run: Run) -> Run:
+        judge = Judge(self._work.manifest.outcome)
+        try:
+            ending = execute(
+                self._work.command,
+                sinks=(judge.feed, *self._tee),
+                limit=self._limit,
+                lasting=self._lasts,
+                forward=self._forward,
+            )
+        except NotStartedError as error:
+            return self._finish(replace(run, outcome=Outcome.FAILED, reason=str(error), duration=0.0))
+        if ending.timed_out:
+            outcome, changed, reason = Outcome.TIMED_OUT, None, _late(self._work, ending)
+        else:
+            verdict = judge.verdict(ending.status)
+            outcome, changed, reason = verdict.outcome, verdict.changed, verdict.reason
+        return self._finish(
+            replace(
+                run,
+                pid=ending.pid,
+                duration=ending.duration,
+                outcome=outcome,
+                reason=reason,
+                status=ending.status,
+                changed=changed,
+                output=ending.output,
+            )
+        )
+
+    def _lasts(self, pid: int) -> None:
+        """Only now is the pid written down: a run that is over in a moment is spared the commit."""
+        try:
+            self._journal.note_pid(self._run.id, pid)
+            known = self._journal.find(self._run.id)
+        except StoreError as error:
+            say(f"run {self._run.id} goes on, but its pid was not journaled: {error}")
+        else:
+            self._tell(known or self._run)
+
+    def _finish(self, run: Run) -> Run:
+        """Nobody else knows how it ended: try for a while, without the output, when a disk is full."""
+        ended = replace(run, ended=self._clock())
+        for delay in _RETRIES:
+            try:
+                return self._journal.finish(ended)
+            except StoreError as error:
+                say(f"run {run.id} has ended ({ended.outcome}); saying so again in {format_duration(delay)}: {error}")
+            self._pause(delay)
+            ended = replace(ended, output=Output(size=run.output.size))
+        return self._journal.finish(ended)
+
+
+def refuse(journal: Journal, run: Run, reason: str, *, expires: float, now: float) -> Run:
+    """Journal that ``run`` will never start; gives what the journal says of its id. Raises `StoreError`."""
+    refused = replace(run, outcome=Outcome.REFUSED, reason=reason, ended=now)
+    return journal.admit(refused, 0, expires) or journal.find(run.id) or refused
+
+
+def _since(run: Run, now: float) -> str:
+    return format_duration(max(0.0, now - (run.started or now)))
+
+
+def _waited(patience: float, whom: str) -> str:
+    return f"waited {format_duration(patience)} for {whom}"
+
+
+def _late(work: Work, ending: Ending) -> str:
+    late = f"timed out after {format_duration(work.command.timeout)}"
+    return f"{late} and had to be killed" if ending.status == -SIGKILL else late

@@ -1,0 +1,1 @@
+"""The versions of the hub's schema, one file each, by number."""

@@ -1,0 +1,167 @@
+"""Reading: rows as the values of ``nanoexec.model`` and ``nanoexec.record``, within the caller's transaction."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+
+from nanoexec.errors import UsageError
+from nanoexec.model import (
+    ID_ALPHABET,
+    ID_LENGTH,
+    ActionOffer,
+    Arguments,
+    Cause,
+    Delivery,
+    DeliveryState,
+    Node,
+    Order,
+    Output,
+    Run,
+    Trigger,
+    Value,
+)
+from nanoexec.record import HistoryEntry, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.store.schema import certificates, deliveries, is_open, is_untold, nodes, runs, tokens, triggers
+
+_arguments: Final = msgspec.json.Decoder(Arguments)
+_command: Final = msgspec.json.Decoder(tuple[str, ...])
+_offers: Final = msgspec.json.Decoder(tuple[ActionOffer, ...])
+_Value = TypeVar("_Value", bound=Value)
+_SHOWN: Final = 4  # how many ids an ambiguous beginning is answered with
+
+
+def open_triggers(connection: sa.Connection) -> list[StoredTrigger]:
+    return _stored(connection, sa.select(deliveries.c.trigger).where(is_open))
+
+
+def stored_trigger(connection: sa.Connection, id_: str) -> StoredTrigger | None:
+    return next(iter(_stored(connection, [id_])), None)
+
+
+def _stored(connection: sa.Connection, ids: sa.Select[Any] | list[str]) -> list[StoredTrigger]:
+    states: defaultdict[str, dict[str, DeliveryState]] = defaultdict(dict)
+    found = sa.select(deliveries.c.trigger, deliveries.c.node, deliveries.c.state)
+    for trigger, node, state in connection.execute(found.where(deliveries.c.trigger.in_(ids))):
+        states[trigger][node] = DeliveryState(state)
+    rows = connection.execute(sa.select(triggers).where(triggers.c.id.in_(ids)).order_by(triggers.c.issued))
+    return [StoredTrigger(_trigger(row), Order(row.body, row.signature), row.target, states[row.id]) for row in rows]
+
+
+def roster(connection: sa.Connection) -> list[Node]:
+    rows = connection.execute(sa.select(nodes).order_by(nodes.c.name))
+    return [_value(Node, row._asdict(), actions=_offers.decode(row.actions)) for row in rows]
+
+
+def keys(connection: sa.Connection) -> dict[str, str]:
+    accepted = sa.select(certificates.c.id, certificates.c.node).where(certificates.c.ended.is_(None))
+    return {row.id: row.node for row in connection.execute(accepted)}
+
+
+def usable_tokens(connection: sa.Connection, now: float) -> list[TokenMade]:
+    usable = sa.select(tokens).where(tokens.c.expires > now, tokens.c.uses > 0).order_by(tokens.c.expires)
+    return [_value(TokenMade, row._asdict()) for row in connection.execute(usable)]
+
+
+def history(
+    connection: sa.Connection, *, node: str | None, action: str | None, since: float | None, limit: int
+) -> list[HistoryEntry]:
+    """Two walks down an index, newest first, each at most ``limit`` long; then one list of both."""
+    if limit < 1:
+        return []
+    told = (
+        sa.select(
+            *(runs.c[name] for name in ("id", "node", "action", "cause", "by", "outcome", "reason", "started")),
+            *(runs.c.duration, runs.c.status, runs.c.changed),
+            runs.c.reported.label("at"),
+            deliveries.c.state,
+        )
+        .outerjoin(deliveries, (deliveries.c.trigger == runs.c.trigger) & (deliveries.c.node == runs.c.node))
+        .order_by(runs.c.reported.desc(), runs.c.node, runs.c.id)
+    )
+    has_run = sa.exists().where(runs.c.node == deliveries.c.node, runs.c.id == deliveries.c.trigger)
+    untold = (
+        sa.select(
+            *(deliveries.c.trigger.label("id"), deliveries.c.node, deliveries.c.state, deliveries.c.reason),
+            deliveries.c.updated.label("at"),
+            triggers.c.action,
+            triggers.c.by,
+            sa.literal(Cause.TRIGGER.value).label("cause"),
+        )
+        .join(triggers, triggers.c.id == deliveries.c.trigger)
+        .where(is_untold, ~has_run)
+        .order_by(deliveries.c.updated.desc(), deliveries.c.node, deliveries.c.trigger)
+    )
+    if node is not None:
+        told, untold = told.where(runs.c.node == node), untold.where(deliveries.c.node == node)
+    if action is not None:
+        told, untold = told.where(runs.c.action == action), untold.where(triggers.c.action == action)
+    if since is not None:
+        told, untold = told.where(runs.c.reported >= since), untold.where(deliveries.c.updated >= since)
+    entries = [
+        _value(HistoryEntry, row._asdict()) for walk in (told, untold) for row in connection.execute(walk.limit(limit))
+    ]
+    return sorted(entries, key=lambda entry: (-entry.at, entry.node, entry.id))[:limit]
+
+
+def trigger_detail(connection: sa.Connection, beginning: str) -> TriggerDetail:
+    row = _only(connection, sa.select(triggers), triggers.c.id, beginning, "trigger")
+    mine = sa.select(runs).where(runs.c.id == row.id, runs.c.trigger == row.id)
+    reported = {found.node: _run(found) for found in connection.execute(mine)}
+    ours = sa.select(deliveries).where(deliveries.c.trigger == row.id).order_by(deliveries.c.node)
+    found = [
+        _value(Delivery, delivery._asdict(), run=reported.get(delivery.node)) for delivery in connection.execute(ours)
+    ]
+    return TriggerDetail(_trigger(row), row.target, tuple(found))
+
+
+def run_report(connection: sa.Connection, beginning: str) -> RunReported:
+    row = _only(connection, sa.select(runs).where(runs.c.trigger.is_(None)), runs.c.id, beginning, "run")
+    return RunReported(row.node, _run(row), row.reported)
+
+
+def _only(
+    connection: sa.Connection, rows: sa.Select[Any], column: sa.ColumnElement[str], beginning: str, what: str
+) -> Any:
+    """The one row whose id begins so. A range of ids, not LIKE, is what an index can serve in any collation."""
+    if not 0 < len(beginning) <= ID_LENGTH or set(beginning) - set(ID_ALPHABET):
+        raise UsageError(f"{beginning!r} cannot begin an id: write up to {ID_LENGTH} of {ID_ALPHABET}")
+    least, most = beginning.ljust(ID_LENGTH, ID_ALPHABET[0]), beginning.ljust(ID_LENGTH, ID_ALPHABET[-1])
+    found = connection.execute(rows.where(column.between(least, most)).order_by(column).limit(_SHOWN)).all()
+    if not found:
+        raise UsageError(f"no {what} begins with {beginning!r}: look for its id in the history")
+    if len(found) > 1:
+        raise UsageError(f"{beginning!r} begins several {what} ids ({', '.join(row.id for row in found)}): write more")
+    return found[0]
+
+
+def _trigger(row: Any) -> Trigger:
+    return Trigger(
+        row.id,
+        row.action,
+        row.nodes,
+        row.issued,
+        row.expires,
+        row.by,
+        _arguments.decode(row.arguments),
+        row.timeout,
+        _command.decode(row.command),
+    )
+
+
+def _run(row: Any) -> Run:
+    fields = {name: value for name, value in row._asdict().items() if name in Run.__struct_fields__}
+    return _value(
+        Run,
+        fields,
+        arguments=_arguments.decode(row.arguments),
+        command=_command.decode(row.command),
+        output=Output(row.head, row.tail, row.size),
+    )
+
+
+def _value(kind: type[_Value], fields: Mapping[str, Any], **more: object) -> _Value:
+    """Checked like anything from outside; SQLAlchemy's names are not quite `str`."""
+    return msgspec.convert({str(name): value for name, value in fields.items()} | more, kind)

@@ -1,0 +1,122 @@
+"""The hub's store: what it must not forget, in one SQLite file."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+import sqlalchemy as sa
+
+from nanoexec.errors import StoreError
+from nanoexec.model import Node
+from nanoexec.record import Change, HistoryEntry, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.store import changes, opening, purging, queries
+from nanoexec.store.faults import faults
+
+
+class Store:
+    """The hub's database. Every method blocks, and raises `StoreError` when the file fails it.
+
+    One thread writes; any may read meanwhile, each call seeing one moment. What `commit` has returned from is on disk.
+    """
+
+    def __init__(self, path: Path, engine: sa.Engine) -> None:
+        self._path: Final = path
+        self._engine: Final = engine
+        self._writing: Final = engine.execution_options(writing=True)  # the same connections
+
+    @classmethod
+    def open(cls, path: Path, migrations: opening.Migrations = opening.OURS) -> Self:
+        """Open the database at ``path``, making a missing one and upgrading an older one (a copy of it is kept)."""
+        opening.prepare(path, migrations)
+        store = cls(path, opening.engine(path))
+        try:
+            with store._read():
+                return store
+        except StoreError:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        """Close it; the last one to do so folds the write-ahead log into the file."""
+        with faults(self._path):
+            self._engine.dispose()
+
+    def commit(self, group: Sequence[Change]) -> None:
+        """Store all of these changes, in this order, or none of them."""
+        with self._write() as connection:
+            changes.apply(connection, group)
+
+    def purge(self, before: float) -> int:
+        """Forget triggers that were over, runs that were reported and tokens that ended before then: how many of them.
+
+        ``before`` is of the hub's clock. A trigger goes with its deliveries and runs once none of them is open. It
+        all goes in small transactions, so that a commit in another thread waits for one of them at most.
+        """
+        gone = 0
+        for statement in purging.batches(before):
+            removed = purging.BATCH
+            while removed >= purging.BATCH:
+                with self._write() as connection:
+                    removed = connection.execute(statement).rowcount
+                gone += removed
+        return gone
+
+    def backup(self, path: Path) -> None:
+        """Copy the database to a new file, 0600, while it is used. Raises `StoreError` if ``path`` exists."""
+        if path.exists():
+            raise StoreError(f"{path}: is already there: choose another name for the backup")
+        with faults(path), closing(opening.connect(self._path)) as source:
+            opening.copy(source, path)
+
+    def open_triggers(self) -> list[StoredTrigger]:
+        """Triggers with a delivery that is not over, oldest first, each with all of its deliveries."""
+        with self._read() as connection:
+            return queries.open_triggers(connection)
+
+    def stored_trigger(self, id_: str) -> StoredTrigger | None:
+        """A trigger by its whole id, whatever the state of its deliveries; None when there is none."""
+        with self._read() as connection:
+            return queries.stored_trigger(connection, id_)
+
+    def roster(self) -> list[Node]:
+        """Every node that ever joined, by name, the revoked ones too; none is connected as far as this knows."""
+        with self._read() as connection:
+            return queries.roster(connection)
+
+    def keys(self) -> dict[str, str]:
+        """The certificate ids that are accepted, and the node that each belongs to."""
+        with self._read() as connection:
+            return queries.keys(connection)
+
+    def tokens(self, now: float) -> list[TokenMade]:
+        """Join tokens that still admit somebody; ``uses`` is how often."""
+        with self._read() as connection:
+            return queries.usable_tokens(connection, now)
+
+    def history(
+        self, *, node: str | None = None, action: str | None = None, since: float | None = None, limit: int
+    ) -> list[HistoryEntry]:
+        """Runs, and deliveries without one, newest first by the hub's clock, at most ``limit``."""
+        with self._read() as connection:
+            return queries.history(connection, node=node, action=action, since=since, limit=limit)
+
+    def trigger(self, beginning: str) -> TriggerDetail:
+        """The trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""
+        with self._read() as connection:
+            return queries.trigger_detail(connection, beginning)
+
+    def run(self, beginning: str) -> RunReported:
+        """The run without a trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""
+        with self._read() as connection:
+            return queries.run_report(connection, beginning)
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with faults(self._path), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with faults(self._path), self._writing.begin() as connection:
+            yield connection

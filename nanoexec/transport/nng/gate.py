@@ -1,0 +1,97 @@
+"""Who is let in, and as whom: the decision that NNG asks for in its own threads, before a connection can say or hear.
+
+Two rules leave no gap. A connection is entered in the list before ``accept`` is asked, so that a `Gate.disconnect`
+between the question and its answer still finds it. And whatever goes wrong here closes the connection.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pynng
+
+from nanoexec.transport import Accept, Notice, Peer
+
+log = logging.getLogger(__name__)
+
+
+class _Guest:
+    def __init__(self, pipe: Any, peer: Peer) -> None:
+        self.pipe = pipe
+        self.peer = peer
+        self.welcome = True
+        self.announced = False
+
+
+class Gate:
+    """The live connections of one or more sockets, each with its peer. ``refused`` counts those turned away."""
+
+    def __init__(self, identify: Callable[[Any], Peer | None], accept: Accept) -> None:
+        self.refused = 0
+        self._identify = identify
+        self._accept = accept
+        self._guests: dict[int, _Guest] = {}  # by pipe id, which NNG makes unique in the process
+        self._lock = threading.Lock()
+
+    def guard(self, socket: Any, notice: Notice | None = None) -> None:
+        """Stand at a socket that does not listen yet. ``notice`` is called in NNG's threads."""
+        socket.add_pre_pipe_connect_cb(self._arrive)
+        if notice:
+            socket.add_post_pipe_connect_cb(lambda pipe: self._announce(pipe, notice))
+        socket.add_post_pipe_remove_cb(lambda pipe: self._leave(pipe, notice))
+
+    def peer(self, pipe_id: int) -> Peer | None:
+        """Who speaks through this pipe, if the pipe is still there and its peer still welcome."""
+        guest = self._guests.get(pipe_id)
+        return guest.peer if guest and guest.welcome else None
+
+    def disconnect(self, key: str) -> None:
+        """Close every connection of a certificate id; what has arrived from it and is not yet read, is not heard."""
+        with self._lock:
+            leaving = [guest for guest in self._guests.values() if guest.peer.key == key]
+            for guest in leaving:
+                guest.welcome = False
+        for guest in leaving:  # outside the lock: NNG may call `_leave` from another thread
+            _close(guest.pipe)
+
+    def _arrive(self, pipe: Any) -> None:
+        try:
+            welcome = self._admit(pipe)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may come in because of it
+            log.error("a connection was refused: the question who it is failed: %r", error)  # noqa: TRY400 - one line
+            welcome = False
+        if not welcome:
+            with self._lock:
+                self._guests.pop(pipe.id, None)
+                self.refused += 1
+            _close(pipe)
+
+    def _admit(self, pipe: Any) -> bool:
+        peer = self._identify(pipe)
+        if peer is None:
+            return False
+        guest = _Guest(pipe, peer)
+        with self._lock:
+            self._guests[pipe.id] = guest
+        return self._accept(peer) and guest.welcome
+
+    def _announce(self, pipe: Any, notice: Notice) -> None:
+        with self._lock:
+            guest = self._guests.get(pipe.id)
+            if guest:
+                guest.announced = True
+        if guest:
+            notice(guest.peer, True)
+
+    def _leave(self, pipe: Any, notice: Notice | None) -> None:
+        with self._lock:
+            guest = self._guests.pop(pipe.id, None)
+        if guest and guest.announced and notice:
+            notice(guest.peer, False)
+
+
+def _close(pipe: Any) -> None:
+    with contextlib.suppress(pynng.NNGException):  # it has gone by itself
+        pipe.close()

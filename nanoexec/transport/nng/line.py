@@ -1,0 +1,113 @@
+"""One dialled connection on the event loop: it comes up once, and when it is lost it is over.
+
+NNG would dial again by itself, with a random pause and no back-off; here it is told to wait for days, so that whoever
+uses the line decides when to try again.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import pynng
+
+from nanoexec.transport import LinkLostError
+
+NEVER: Final = 1 << 30  # milliseconds, twelve days; NNG pauses a random part of it
+
+
+class Line:
+    """A SUB or REQ socket. When its connection is lost, the reason goes to ``ended``, which must close the line."""
+
+    def __init__(self, socket: Any, url: str, ended: Callable[[str], None] | None = None) -> None:
+        self.url = url
+        self.up = False
+        self._socket = socket
+        self._ended = ended or self.close
+        self._loop = asyncio.get_running_loop()
+        self._descriptor: int = socket.recv_fd
+        self._reader: asyncio.Future[None] | None = None
+        self._lost = ""
+        self._settled = asyncio.Event()
+        socket.add_post_pipe_connect_cb(lambda _: self._soon(self._connected))
+        socket.add_post_pipe_remove_cb(lambda _: self._soon(self._gone))
+
+    def dial(self) -> None:
+        """Begin to connect. Raises `LinkLostError` for what cannot be an address."""
+        try:
+            self._socket.dial(self.url, block=False)
+        except pynng.NNGException as error:
+            raise LinkLostError(f"{self.url}: cannot dial: {error}") from None
+
+    async def connected(self) -> None:
+        """Wait until the line is up. Raises `LinkLostError`."""
+        await self._settled.wait()
+        self._check()
+
+    async def receive(self) -> bytes:
+        """The next message; one caller at a time. Raises `LinkLostError`. A cancelled call loses nothing."""
+        while True:
+            self._check()
+            try:
+                return bytes(self._socket.recv(block=False))
+            except pynng.TryAgain:
+                await self._readable()
+            except pynng.NNGException as error:
+                raise LinkLostError(f"{self.url}: cannot receive: {error}") from None
+
+    async def ask(self, frame: bytes, within: float) -> bytes:
+        """Send a request and wait so many seconds for its answer. Raises `LinkLostError`."""
+        self._check()
+        try:
+            async with asyncio.timeout(within):
+                self._socket.send(frame, block=False)
+                return await self.receive()
+        except TimeoutError:
+            raise LinkLostError(f"{self.url}: no answer within {within:.3g} s") from None
+        except pynng.NNGException as error:
+            raise LinkLostError(f"{self.url}: cannot send: {error}") from None
+
+    def close(self, reason: str) -> None:
+        """Hang up; whoever waits hears ``reason``, also later. May be called twice."""
+        if self._lost:
+            return
+        self._lost = reason
+        self._settled.set()
+        reader, self._reader = self._reader, None
+        if reader:
+            # The descriptor is NNG's and its number is free for others once the socket is closed.
+            self._loop.remove_reader(self._descriptor)
+            if not reader.done():
+                reader.set_result(None)
+        self._socket.close()
+
+    def _check(self) -> None:
+        if self._lost:
+            raise LinkLostError(f"{self.url}: {self._lost}")
+
+    async def _readable(self) -> None:
+        reader = self._reader = self._loop.create_future()
+        self._loop.add_reader(self._descriptor, _wake, reader)
+        try:
+            await reader
+        finally:
+            if self._reader is reader:
+                self._reader = None
+                self._loop.remove_reader(self._descriptor)
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # called in NNG's thread, and the loop may have ended meanwhile
+            self._loop.call_soon_threadsafe(callback)
+
+    def _connected(self) -> None:
+        self.up = True
+        self._settled.set()
+
+    def _gone(self) -> None:
+        if not self._lost:
+            self._ended("the connection was lost")
+
+
+def _wake(reader: "asyncio.Future[None]") -> None:
+    if not reader.done():
+        reader.set_result(None)

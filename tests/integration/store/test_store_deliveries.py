@@ -1,0 +1,203 @@
+"""Triggers, deliveries and runs: what was committed is what is read back."""
+
+from typing import Any
+
+import pytest
+
+from nanoexec.errors import StoreError, UsageError
+from nanoexec.model import Cause, Delivery, DeliveryState, Outcome, Output, Run
+from nanoexec.record import HistoryEntry, RunReported, StoredTrigger, TriggerDetail
+from nanoexec.store import Store
+from tests.integration.store.records import identifier, issued, local, moved, triggered
+
+S = DeliveryState
+
+
+def test_an_open_trigger_comes_back_whole_with_every_delivery(store: Store) -> None:
+    change = issued("a", "web1", "web2", arguments={"level": "é\n"}, timeout=5.0, command=("echo", "a b"))
+    store.commit([change, moved("a", "web1", S.FINISHED)])
+    states = {"web1": S.FINISHED, "web2": S.PENDING}
+    assert store.open_triggers() == [StoredTrigger(change.trigger, change.order, "ALL", states)]
+
+
+@pytest.mark.parametrize("state", [S.FINISHED, S.REFUSED, S.EXPIRED, S.CANCELLED, S.LOST])
+def test_a_trigger_is_not_open_once_its_last_delivery_is_over(store: Store, state: DeliveryState) -> None:
+    store.commit([issued("a", "web1")])
+    assert len(store.open_triggers()) == 1
+    store.commit([moved("a", "web1", state)])
+    assert store.open_triggers() == []
+
+
+@pytest.mark.parametrize("state", [S.PENDING, S.SENT, S.ACKNOWLEDGED, S.RUNNING])
+def test_a_trigger_stays_open_while_a_delivery_is_under_way(store: Store, state: DeliveryState) -> None:
+    store.commit([issued("a", "web1"), moved("a", "web1", state)])
+    assert [found.deliveries for found in store.open_triggers()] == [{"web1": state}]
+
+
+def test_open_triggers_are_given_oldest_first(store: Store) -> None:
+    store.commit([issued("b", "web1", at=2.0), issued("c", "web1", at=3.0), issued("a", "web1", at=1.0)])
+    assert [found.trigger.issued for found in store.open_triggers()] == [1.0, 2.0, 3.0]
+
+
+def test_a_delivery_keeps_its_last_state_time_and_reason(store: Store) -> None:
+    store.commit([issued("a", "web1"), moved("a", "web1", S.SENT, 101.0)])
+    store.commit([moved("a", "web1", S.ACKNOWLEDGED, 102.0), moved("a", "web1", S.LOST, 103.0, "silent for 2h")])
+    assert store.trigger("a").deliveries == (Delivery(identifier("a"), "web1", S.LOST, 103.0, "silent for 2h"),)
+
+
+def test_a_run_comes_back_with_everything_but_what_only_its_node_understands(store: Store) -> None:
+    whole = Run(
+        identifier("r"),
+        "slaughter",
+        Cause.SCHEDULE,
+        "cron",
+        98.0,
+        change=7,
+        arguments={"level": "high"},
+        command=("/sbin/slaughter", "--delay=0"),
+        boot="b1",
+        supervisor=10,
+        pid=11,
+        started=99.0,
+        ended=99.5,
+        duration=0.5,
+        outcome=Outcome.TIMED_OUT,
+        reason="30m are over",
+        status=-15,
+        changed=False,
+        shared=identifier("s"),
+        output=Output(b"\x00\xff", b"end", 5 << 32),
+    )
+    store.commit([RunReported("web1", whole, 105.0)])
+    fields = {name: getattr(whole, name) for name in whole.__struct_fields__}
+    kept = Run(**(fields | {"boot": "", "supervisor": 0, "pid": None}))
+    assert store.run("r") == RunReported("web1", kept, 105.0)
+
+
+def test_a_run_reported_again_is_replaced_only_by_a_newer_one(store: Store) -> None:
+    store.commit([local("r", "web1", 102.0, change=5, reason="five")])
+    store.commit([local("r", "web1", 103.0, change=4, reason="four"), local("r", "web1", 104.0, change=5, reason="!")])
+    assert (store.run("r").run.reason, store.run("r").at) == ("five", 102.0)
+    store.commit([local("r", "web1", 105.0, change=6, reason="six"), local("r", "web1", 106.0, change=2, reason="two")])
+    assert (store.run("r").run.reason, store.run("r").at) == ("six", 105.0)
+
+
+def test_two_nodes_keep_their_own_run_of_one_trigger(store: Store) -> None:
+    change = issued("a", "web1", "web2", "web3")
+    reports = [triggered("a", "web2", output=Output(b"two", b"", 3)), triggered("a", "web1", change=9)]
+    store.commit([change, *reports, moved("a", "web1", S.FINISHED), moved("a", "web2", S.FINISHED)])
+    expected = (
+        Delivery(identifier("a"), "web1", S.FINISHED, 101.0, run=reports[1].run),
+        Delivery(identifier("a"), "web2", S.FINISHED, 101.0, run=reports[0].run),
+        Delivery(identifier("a"), "web3", S.PENDING, 100.0),
+    )
+    assert store.trigger("a") == TriggerDetail(change.trigger, "ALL", expected)
+
+
+def test_a_trigger_is_found_by_the_beginning_of_its_id(store: Store) -> None:
+    store.commit([issued("ab1", "web1"), issued("ab2", "web1"), issued("b", "web1"), issued("z", "web1")])
+    assert [store.trigger(text).trigger.id[:3] for text in ("ab1", "b", "z", identifier("ab2"))] == [
+        *("ab1", "b00", "z00", "ab2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "complaint"),
+    [
+        ("ab", r"'ab' begins several trigger ids \(ab10{13}, ab20{13}\): write more"),
+        ("c", r"no trigger begins with 'c'"),
+        ("", r"'' cannot begin an id"),
+        ("ab%", r"'ab%' cannot begin an id"),
+        ("0" * 17, r"cannot begin an id"),
+    ],
+)
+def test_an_id_that_fits_none_or_several_is_a_usage_error(store: Store, beginning: str, complaint: str) -> None:
+    store.commit([issued("ab1", "web1"), issued("ab2", "web1")])
+    with pytest.raises(UsageError, match=complaint):
+        store.trigger(beginning)
+
+
+def test_a_run_without_a_trigger_is_found_by_its_id_and_a_triggered_one_is_not(store: Store) -> None:
+    store.commit([local("ab", "web1"), issued("ac", "web1"), triggered("ac", "web1")])
+    assert store.run("a").run.id == identifier("ab")
+    with pytest.raises(UsageError, match="no run begins with 'ac'"):
+        store.run("ac")
+
+
+def test_a_group_is_stored_whole_or_not_at_all(store: Store) -> None:
+    store.commit([issued("a", "web1")])
+    with pytest.raises(StoreError, match=r"hub\.db: UNIQUE constraint failed"):
+        store.commit([local("r", "web1"), moved("a", "web1", S.SENT), issued("a", "web1")])
+    assert [found.deliveries for found in store.open_triggers()] == [{"web1": S.PENDING}]
+    assert [entry.state for entry in store.history(limit=9)] == [S.PENDING]
+    store.commit([moved("a", "web1", S.SENT)])
+    assert [found.deliveries for found in store.open_triggers()] == [{"web1": S.SENT}]
+
+
+@pytest.mark.parametrize("value", [{"change": 1 << 64}, {"reason": "\udc80"}])
+def test_a_value_that_sqlite_cannot_hold_is_one_line_and_stores_nothing(store: Store, value: dict[str, Any]) -> None:
+    with pytest.raises(StoreError, match=r"^[^\n]*hub\.db: a value cannot be stored or read back: [^\n]+$"):
+        store.commit([local("a", "web1"), local("b", "web1", **value)])
+    assert store.history(limit=9) == []
+
+
+def test_history_tells_runs_and_deliveries_without_one_newest_first(store: Store) -> None:
+    store.commit([issued("a", "web1", "web2", "web3", at=100.0), local("c", "web1", 103.0, reason="by hand")])
+    store.commit([triggered("a", "web1", 102.0, changed=True), moved("a", "web1", S.FINISHED, 102.0)])
+    store.commit([moved("a", "web2", S.EXPIRED, 160.0, "never connected")])
+    a, c = identifier("a"), identifier("c")
+    run: dict[str, Any] = {"started": 99.0, "duration": 0.5, "status": 0}
+    ok, trigger = Outcome.SUCCEEDED, Cause.TRIGGER
+    assert store.history(limit=9) == [
+        HistoryEntry(a, "web2", "slaughter", trigger, "root", 160.0, S.EXPIRED, reason="never connected"),
+        HistoryEntry(c, "web1", "slaughter", Cause.LOCAL, "root", 103.0, outcome=ok, reason="by hand", **run),
+        HistoryEntry(a, "web1", "slaughter", trigger, "root", 102.0, S.FINISHED, ok, changed=True, **run),
+        HistoryEntry(a, "web3", "slaughter", trigger, "root", 100.0, S.PENDING),
+    ]
+
+
+def test_a_refused_delivery_with_a_run_is_told_once(store: Store) -> None:
+    store.commit([issued("a", "web1", "web2"), triggered("a", "web1", outcome=Outcome.REFUSED, started=None)])
+    store.commit([moved("a", node, S.REFUSED, 102.0) for node in ("web1", "web2")])
+    told = [(entry.node, entry.state, entry.outcome) for entry in store.history(limit=9)]
+    assert told == [("web1", S.REFUSED, Outcome.REFUSED), ("web2", S.REFUSED, None)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({}, "edcba"),
+        ({"node": "web1"}, "ec"),
+        ({"action": "puppet"}, "db"),
+        ({"node": "web2", "action": "puppet"}, "db"),
+        ({"since": 103.0}, "edc"),
+        ({"limit": 2}, "ed"),
+        ({"limit": 0}, ""),
+        ({"limit": -1}, ""),
+        ({"node": "web9"}, ""),
+    ],
+)
+def test_history_can_be_narrowed(store: Store, wanted: dict[str, Any], ids: str) -> None:
+    store.commit([issued("a", "web2", at=101.0), issued("b", "web2", at=102.0, action="puppet")])
+    store.commit([local("c", "web1", 103.0), local("d", "web2", 104.0, "puppet"), local("e", "web1", 105.0)])
+    assert "".join(entry.id[0] for entry in store.history(**({"limit": 9} | wanted))) == ids
+
+
+def test_what_is_old_and_over_is_forgotten_and_the_rest_is_not(store: Store) -> None:
+    store.commit([issued("a", "web1", at=10.0), triggered("a", "web1", 12.0), moved("a", "web1", S.FINISHED, 12.0)])
+    store.commit([issued("b", "web1", "web2", at=10.0), triggered("b", "web1", 12.0)])  # web2 is still open
+    store.commit([moved("b", "web1", S.FINISHED, 12.0)])
+    store.commit([issued("c", "web1", at=10.0), moved("c", "web1", S.EXPIRED, 50.0)])  # was over too lately
+    store.commit([local("d", "web1", 12.0), local("e", "web1", 50.0), issued("f", "web1", at=60.0)])
+    assert store.purge(50.0) == 3  # a, its run, d
+    assert sorted(entry.id[0] for entry in store.history(limit=99)) == ["b", "b", "c", "e", "f"]
+    assert store.trigger("b").deliveries[0].run is not None
+    with pytest.raises(UsageError):
+        store.trigger("a")
+    assert store.purge(50.0) == 0
+
+
+def test_a_purge_goes_on_until_everything_old_is_gone(store: Store) -> None:
+    store.commit([local(f"{number:04}", "web1", 1.0) for number in range(1203)])
+    assert store.purge(2.0) == 1203
+    assert store.history(limit=9) == []
