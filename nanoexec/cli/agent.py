@@ -6,8 +6,9 @@ from typing import Optional
 import typer
 
 from nanoexec.cli.options import CONFIG, ROOT, example, paths
+from nanoexec.cli.plain import Commands
 
-app = typer.Typer(help="The agent on a node.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands(help="The agent on a node.")
 
 
 @app.command(epilog=example("nanoexec agent join hub.example.org:4446 TOKEN"))

@@ -5,14 +5,13 @@ import typer
 from nanoexec import __version__
 from nanoexec.cli import actions, agent, demo, doctor, history, hub, nodes, original, trigger
 from nanoexec.cli.options import example
+from nanoexec.cli.plain import Commands
 
-app = typer.Typer(
+app = Commands(
     name="nanoexec",
     help="Run a named action on every machine now, and see every result.",
     epilog=example("nanoexec trigger ALL:uptime"),
-    no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

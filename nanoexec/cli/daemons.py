@@ -1,4 +1,4 @@
-"""Becoming a daemon: by exec, so that it carries nothing of the command line in memory."""
+"""Becoming another program of nanoexec: by exec, so that it carries nothing of the command line in memory."""
 
 import os
 import sys
@@ -7,10 +7,13 @@ from typing import NoReturn
 from nanoexec.config import Paths
 
 
-def become(module: str, paths: Paths) -> NoReturn:
-    """Replace this process by ``python -m module``, with the same root and configuration."""
-    words = [sys.executable, "-m", module, "--root", str(paths.root)]
+def become(module: str, paths: Paths, *words: str) -> NoReturn:
+    """Replace this process by ``python -m module``, with the same root and configuration, and ``words`` after them.
+
+    With ``-P``: the directory in which somebody typed the command must not be able to supply a module to root.
+    """
+    command = [sys.executable, "-P", "-m", module, "--root", str(paths.root)]
     if paths.config:
-        words += ["--config", str(paths.config)]
+        command += ["--config", str(paths.config)]
     sys.stdout.flush()
-    os.execv(sys.executable, words)  # noqa: S606 - the same interpreter, no shell, no foreign word
+    os.execv(sys.executable, [*command, *words])  # noqa: S606 - the same interpreter, no shell, no foreign word

@@ -1,7 +1,22 @@
+"""``nanoexec demo``: see it work before installing anything."""
+
 import typer
 
-app = typer.Typer()
+from nanoexec.cli.options import example
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    """Add the command."""
+    app.command("demo", epilog=example("nanoexec demo", "nanoexec demo --nodes 10 --keep"))(demo)
+
+
+def demo(
+    nodes: int = typer.Option(3, "--nodes", min=1, max=50, help="How many nodes to play with."),
+    keep: bool = typer.Option(False, "--keep", help="Leave the directory with keys, logs and databases for a look."),
+) -> None:
+    """Run a hub and some nodes on this machine, trigger an action, lose a node and see it catch up. Needs no root."""
+    import sys
+
+    from nanoexec.demo import run
+
+    run(nodes, keep=keep, out=sys.stdout)

@@ -32,8 +32,6 @@ def history(
     """Show what ran, newest first, whoever caused it: triggers, cron, people at the keyboard."""
     import time
 
-    import msgspec
-
     from nanoexec.cli import render
     from nanoexec.cli.ask import ask
     from nanoexec.duration import parse_duration
@@ -44,7 +42,7 @@ def history(
     if not isinstance(reply, History):
         return
     if output is Plain.JSON:
-        render.print_json(msgspec.to_builtins(reply.entries))
+        render.print_json(render.plain(reply.entries))
     elif reply.entries:
         render.say(*lines(reply.entries))
     else:
@@ -85,8 +83,6 @@ def lines(entries: "Sequence[HistoryEntry]") -> list[str]:
 def _show_trigger(detail: "TriggerDetail", output: Plain) -> None:
     import sys
 
-    import msgspec
-
     from nanoexec.cli import render
     from nanoexec.cli.tally import Tally
     from nanoexec.model import FINAL
@@ -94,9 +90,8 @@ def _show_trigger(detail: "TriggerDetail", output: Plain) -> None:
 
     trigger = detail.trigger
     if output is Plain.JSON:
-        built = msgspec.to_builtins(trigger)
         render.print_json(
-            built | {"target": detail.target, "deliveries": [render.delivery_json(d) for d in detail.deliveries]}
+            render.plain(trigger) | {"target": detail.target, "deliveries": render.plain(detail.deliveries)}
         )
         return
     words = "".join(f" -a {key}={value}" for key, value in trigger.arguments.items()) + (
@@ -125,7 +120,7 @@ def _show_run(reported: "RunReported", output: Plain) -> None:
 
     run = reported.run
     if output is Plain.JSON:
-        render.print_json(render.run_json(run) | {"node": reported.node})
+        render.print_json(render.plain(run) | {"node": reported.node})
         return
     word = render.outcome_word(run.outcome, changed=run.changed) if run.outcome else "running"
     took = f" in {format_duration(run.duration)}" if run.duration is not None else ""

@@ -7,8 +7,9 @@ from typing import Optional
 import typer
 
 from nanoexec.cli.options import CONFIG, PLAIN, ROOT, Plain, example, paths
+from nanoexec.cli.plain import Commands
 
-app = typer.Typer(help="The hub on the central host.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands(help="The hub on the central host.")
 
 
 @app.command(epilog=example("nanoexec hub init --name hub.example.org"))
@@ -66,8 +67,6 @@ def token(
 @app.command(epilog=example("nanoexec hub status -o json"))
 def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
     """Show how the hub is."""
-    import msgspec
-
     from nanoexec.cli import render
     from nanoexec.cli.ask import ask
     from nanoexec.wire.control import AskStatus, Status
@@ -76,7 +75,7 @@ def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
     if not isinstance(reply, Status):
         return
     if output is Plain.JSON:
-        render.print_json(msgspec.to_builtins(reply))
+        render.print_json(render.plain(reply))
         return
     joining = f"machines may join on port {reply.join_port}" if reply.join_port else "no token is outstanding"
     render.say(

@@ -6,8 +6,9 @@ from typing import Any
 import typer
 
 from nanoexec.cli.options import PLAIN, ROOT, Plain, example, paths
+from nanoexec.cli.plain import Commands
 
-app = typer.Typer(help="The machines that have joined.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands(help="The machines that have joined.")
 
 CLOCK_OFF = 60.0  # seconds from which a node's clock is worth a warning
 
@@ -19,9 +20,7 @@ def list_nodes(output: Plain = PLAIN, root: Path = ROOT) -> None:
 
     nodes = _roster(root)
     if output is Plain.JSON:
-        import msgspec
-
-        render.print_json(msgspec.to_builtins(nodes))
+        render.print_json(render.plain(nodes))
         return
     if not nodes:
         render.tell("no node has joined yet: nanoexec hub token, then nanoexec agent join on the machine")
@@ -42,8 +41,6 @@ def show(
     name: str = typer.Argument(..., metavar="NODE", help="Its name."), output: Plain = PLAIN, root: Path = ROOT
 ) -> None:
     """Show one node: its state, its actions, its last runs."""
-    import msgspec
-
     from nanoexec.cli import history, render
     from nanoexec.cli.ask import ask
     from nanoexec.errors import UsageError
@@ -53,7 +50,7 @@ def show(
     if node is None:
         raise UsageError(f"no node {name} has ever joined (`nanoexec nodes list`)")
     if output is Plain.JSON:
-        render.print_json(msgspec.to_builtins(node))
+        render.print_json(render.plain(node))
         return
     state = f"revoked {render.moment(node.revoked)}" if node.revoked else "connected" if node.connected else "away"
     render.say(

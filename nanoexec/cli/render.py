@@ -1,5 +1,6 @@
 """Values as text for people and as JSON for programs. Pure, but for asking whether a terminal wants colour."""
 
+import enum
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from nanoexec.duration import format_duration
-from nanoexec.model import Delivery, Outcome, Run
+from nanoexec.model import Delivery, Outcome, Output
 from nanoexec.target import fold
 
 _INDENT: Final = "    "
@@ -94,25 +95,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def run_json(run: Run) -> dict[str, Any]:
-    """A run for programs: its output is text, and how much of it was cut is a number."""
-    built: dict[str, Any] = msgspec.to_builtins(run, builtin_types=(bytes,))
-    built["output"] = run.output.text()
-    built["output_size"] = run.output.size
-    built["output_cut"] = run.output.cut
-    return built
-
-
-def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    """A delivery for programs."""
-    return {
-        "node": delivery.node,
-        "trigger": delivery.trigger,
-        "state": str(delivery.state),
-        "updated": delivery.updated,
-        "reason": delivery.reason,
-        "run": run_json(delivery.run) if delivery.run else None,
-    }
+def plain(value: Any) -> Any:
+    """A value for programs: every key is there, whatever its value, and an output is one text."""
+    if isinstance(value, Output):
+        return {"text": value.text(), "size": value.size, "cut": value.cut}
+    if isinstance(value, msgspec.Struct):
+        return {key: plain(item) for key, item in msgspec.structs.asdict(value).items()}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, enum.StrEnum) else value
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

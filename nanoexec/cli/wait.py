@@ -63,7 +63,7 @@ def _wait(hub: HubConnection, tally: Tally, output: Format) -> None:
 def _print_lines(deliveries: tuple[Delivery, ...]) -> None:
     for delivery in deliveries:
         if delivery.state in FINAL:
-            render.print_json(render.delivery_json(delivery), indent=None)
+            render.print_json(render.plain(delivery), indent=None)
 
 
 @contextlib.contextmanager
@@ -98,14 +98,14 @@ def _finish(tally: Tally, output: Format) -> None:
                 "trigger": tally.trigger.id,
                 "action": tally.trigger.action,
                 "expires": tally.trigger.expires,
-                "deliveries": [render.delivery_json(delivery) for delivery in tally.deliveries.values()],
+                "deliveries": render.plain(tuple(tally.deliveries.values())),
                 "unknown": list(tally.unknown),
                 "exit_code": int(tally.exit_code()),
             }
         )
     elif output is Format.JSONL:
         for delivery in (*tally.running(), *tally.silent(), *tally.queued()):
-            render.print_json(render.delivery_json(delivery), indent=None)
+            render.print_json(render.plain(delivery), indent=None)
     else:
         colour = render.wants_colour(sys.stdout)
         render.say(*render.results(tally.done(), colour=colour))

@@ -38,11 +38,7 @@ _hear: Final = (
     .where(nodes.c.name == sa.bindparam("of_name"))
     .values({name: sa.bindparam(name) for name in ("seen", "skew", "version", "actions")})
 )
-_spend: Final = (
-    sa.update(tokens)
-    .where(tokens.c.digest == sa.bindparam("of_digest"), tokens.c.uses > 0)
-    .values(uses=tokens.c.uses - 1)
-)
+_spend: Final = sa.update(tokens).where(tokens.c.digest == sa.bindparam("of_digest")).values(uses=tokens.c.uses - 1)
 
 
 def apply(connection: sa.Connection, changes: Iterable[Change]) -> None:
@@ -183,7 +179,7 @@ _TABLE: Final[dict[type[Change], int]] = {
     DeliveryMoved: 1,
     RunReported: 2,
     NodeJoined: 3,
-    NodeRevoked: 4,
+    NodeRevoked: 3,
     NodeHeard: 3,
     TokenMade: 4,
     TokenUsed: 4,

@@ -143,7 +143,7 @@ tokens: Final = sa.Table(
     METADATA,
     sa.Column("digest", sa.String(64), nullable=False),  # SHA-256 of the secret, hex; the secret is kept nowhere
     sa.Column("expires", sa.Double, nullable=False),
-    sa.Column("uses", sa.Integer, nullable=False),  # how many are left
+    sa.Column("uses", sa.Integer, nullable=False),  # how many are left; none or fewer: used up
     sa.Column("node", _NAME),  # the only name it may join; null: any
     sa.PrimaryKeyConstraint("digest", name="pk_tokens"),
 )

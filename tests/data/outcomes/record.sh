@@ -10,7 +10,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${RECORDING:-}" ]; then
-    exec env -i RECORDING=1 PATH="$PATH" HOME=/mnt/home LC_ALL=C.UTF-8 unshare --mount --uts -- sh "$0" "$@"
+    exec env -i RECORDING=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/home LC_ALL=C.UTF-8 unshare --mount --uts -- sh "$0" "$@"
 fi
 hostname web1.example.com
 mount -t tmpfs scratch /mnt
@@ -83,8 +83,8 @@ bundle agent main'
         record command-failed failed true $agent /mnt/site/command.cf
         record file-failed failed null $agent /mnt/site/impossible.cf
         record changed-and-failed failed true $agent /mnt/site/both.cf
-        record syntax-error failed true $agent /mnt/site/syntax.cf
-        record no-policy failed true $agent /mnt/site/none.cf
+        record syntax-error failed true $agent /mnt/site/syntax.cf # it wrote a fail-safe policy
+        record no-policy failed null $agent /mnt/site/none.cf
     }
     umask 022
 }
@@ -169,10 +169,14 @@ CONF
     toy example-motd 3 other # a file of the other package
     repository
     record failed failed null unattended-upgrade --verbose
-    python3 -c 'import fcntl, time; fcntl.lockf(open("/var/lib/dpkg/lock-frontend", "w"), fcntl.LOCK_EX); time.sleep(600)' &
+    mkfifo held
+    python3 -c 'import fcntl, time
+lock = open("/var/lib/dpkg/lock-frontend", "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+open("held", "w").close()
+time.sleep(600)' &
     holder=$!
-    until ! python3 -c 'import fcntl; fcntl.lockf(open("/var/lib/dpkg/lock-frontend", "w"), fcntl.LOCK_EX | fcntl.LOCK_NB)' \
-        2> /dev/null; do :; done
+    read -r _ < held || true # opens once the lock is held
     record locked failed null unattended-upgrade --verbose
     kill $holder
 }

@@ -192,6 +192,8 @@ def test_what_is_old_and_over_is_forgotten_and_the_rest_is_not(store: Store) -> 
     assert store.purge(50.0) == 3  # a, its run, d
     assert sorted(entry.id[0] for entry in store.history(limit=99)) == ["b", "b", "c", "e", "f"]
     assert store.trigger("b").deliveries[0].run is not None
+    with store._read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM deliveries").scalar() == 4
     with pytest.raises(UsageError):
         store.trigger("a")
     assert store.purge(50.0) == 0

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -90,6 +90,16 @@ def test_two_readers_see_whole_groups_while_a_writer_commits(store: Store) -> No
         finally:
             over.set()
         assert all(reader.result() > 0 for reader in readers)
+
+
+def test_a_write_that_begins_with_a_question_is_not_refused_for_another_commit(store: Store) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        with store._write() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM meta").scalar() == 1
+            other = thread.submit(store.commit, [local("a", "web1")])
+            wait([other], timeout=0.2)  # time for it to come between, if it could
+            connection.exec_driver_sql("INSERT INTO meta VALUES ('test', '')")
+        other.result()
 
 
 def test_a_purge_in_one_thread_lets_commits_through_in_another(store: Store) -> None:

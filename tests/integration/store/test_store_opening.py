@@ -177,11 +177,19 @@ def test_a_store_of_no_known_version_is_refused(store_path: Path) -> None:
         Store.open(store_path)
 
 
-@pytest.mark.parametrize("sql", ["", "CREATE TABLE theirs (x)", "CREATE TABLE meta (key, value)"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "CREATE TABLE theirs (x)",
+        "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('0001')",
+        "CREATE TABLE alembic_version (version_num); CREATE TABLE meta (key, value); INSERT INTO meta VALUES ('kind', 'x')",
+    ],
+)
 def test_a_database_of_another_program_is_refused_and_not_touched(tmp_path: Path, sql: str) -> None:
     path = tmp_path / "hub.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(sql)
+        connection.executescript(sql)
     path.touch()
     before = path.read_bytes()
     with _one_line(path, "is not a database of a nanoexec hub"):
@@ -269,6 +277,17 @@ def test_a_store_that_another_process_keeps_locked_is_one_line(
             Store.open(store_path)
     store.commit([local("a", "web1")])
     store.close()
+
+
+def test_a_store_that_is_taken_away_is_not_made_anew_behind_the_hub(store: Store, store_path: Path) -> None:
+    for file in store_path.parent.glob("hub.db*"):
+        file.unlink()
+    with (
+        store._read(),
+        _one_line(store_path, "cannot be opened"),
+    ):  # the open connection is busy
+        store.roster()
+    assert not store_path.exists()
 
 
 def test_a_backup_is_a_whole_store_of_its_own(store: Store, store_path: Path) -> None:

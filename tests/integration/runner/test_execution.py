@@ -1,0 +1,226 @@
+"""Commands, one at a time, through the whole of execution: real processes, real signals, real pipes."""
+
+import json
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanoexec.actions import Manifest
+from nanoexec.errors import RefusedError
+from nanoexec.model import Cause, Run
+from nanoexec.runner.command import Command, prepare
+from nanoexec.runner.execution import Ending, NotStartedError, execute
+from tests.support.runner import ME, until
+
+pytestmark = pytest.mark.node
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+def command(*words: str, **keys: Any) -> Command:
+    """A single word is a shell script."""
+    argv = ("sh", "-c", words[0]) if len(words) == 1 else words
+    manifest = Manifest(name="test", command=argv, **({"user": ME} | keys))
+    run = Run(id="0123456789abcdef", action="test", cause=Cause.LOCAL, by="alice", requested=1.0, command=argv)
+    return prepare(manifest, run, None, "C.UTF-8")
+
+
+def carry_out(*words: str, limit: int = 65536, sinks: Sequence[Any] = (), **keys: Any) -> Ending:
+    return execute(command(*words, **keys), sinks=sinks, limit=limit, lasting=lambda _: None)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_both_outputs_come_in_the_order_they_were_written() -> None:
+    heard: list[bytes] = []
+    ending = carry_out("echo one; echo two >&2; echo three; exit 5", sinks=[heard.append])
+    assert (ending.status, ending.output.text(), b"".join(heard)) == (5, "one\ntwo\nthree\n", b"one\ntwo\nthree\n")
+
+
+def test_output_beyond_the_limit_is_cut_in_the_middle_and_counted() -> None:
+    ending = carry_out("seq 100000", limit=1000)
+    assert ending.output.size == 588895
+    assert ending.output.head.startswith(b"1\n2\n3\n")
+    assert ending.output.tail.endswith(b"99999\n100000\n")
+    assert len(ending.output.head) + len(ending.output.tail) == 1000
+
+
+def test_a_command_that_a_signal_ends_has_a_negative_status() -> None:
+    assert carry_out("kill -USR1 $$").status == -signal.SIGUSR1
+
+
+def test_a_command_that_closes_its_outputs_is_still_waited_for() -> None:
+    ending = carry_out("exec >&- 2>&-; sleep 0.3; exit 9")
+    assert ending.status == 9
+    assert ending.duration >= 0.3
+
+
+def test_lasting_is_said_once_and_only_of_a_command_that_lasts() -> None:
+    said: list[int] = []
+    execute(command("true"), sinks=(), limit=1024, lasting=said.append)
+    assert said == []
+    ending = execute(command("sleep 0.4; echo x; sleep 0.1"), sinks=(), limit=1024, lasting=said.append)
+    assert said == [ending.pid]
+
+
+def test_a_command_that_ignores_term_is_killed_with_its_group() -> None:
+    script = (
+        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.1; done' & wait; while :; do sleep 1; done"
+    )
+    ending = carry_out(script, timeout="0.3s", kill_after="0.3s")
+    assert (ending.timed_out, ending.status) == (True, -signal.SIGKILL)
+    assert 0.6 <= ending.duration < 3
+    member = int(ending.output.text())
+    until(lambda: gone(member), "the member of the group is killed")
+
+
+def test_a_group_member_that_outlives_a_leader_who_obeyed_has_its_grace_and_is_then_killed() -> None:
+    stubborn = "trap 'echo asked' TERM; while :; do sleep 0.1; done"
+    start = time.monotonic()
+    ending = carry_out(
+        f"sh -c '{stubborn.replace(chr(39), chr(34))}' & echo $!; exec sleep 60", timeout="0.3s", kill_after="0.6s"
+    )
+    assert (ending.timed_out, ending.status) == (True, -signal.SIGTERM)
+    assert time.monotonic() - start >= 0.9
+    pid, said = ending.output.text().split()
+    assert said == "asked"
+    until(lambda: gone(int(pid)), "the member is killed")
+
+
+def test_a_silent_group_member_has_its_grace_too(tmp_path: Path) -> None:
+    tidy = tmp_path / "tidy"
+    script = (
+        f"(trap 'sleep 0.3; touch {tidy}; exit' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & exec sleep 60"
+    )
+    ending = carry_out(script, timeout="0.2s", kill_after="5s")
+    assert ending.timed_out
+    assert tidy.exists()
+
+
+def test_a_command_that_ends_when_asked_is_not_made_to_wait() -> None:
+    start = time.monotonic()
+    ending = carry_out("exec sleep 60", timeout="0.2s", kill_after="30s")
+    assert (ending.timed_out, ending.status) == (True, -signal.SIGTERM)
+    assert time.monotonic() - start < 5
+
+
+def test_a_daemon_that_keeps_the_output_is_left_alone_and_never_meets_a_broken_pipe(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    daemon = f"sleep 0.8; seq 50000; echo alive && touch {done}"  # more than a pipe holds
+    start = time.monotonic()
+    ending = carry_out(f"setsid sh -c '{daemon}' & echo started")
+    assert (ending.status, ending.output.text()) == (0, "started\n")
+    assert time.monotonic() - start < 0.8 + 0.4
+    until(done.exists, "the daemon wrote all it had")
+
+
+def test_a_daemon_that_lets_go_of_the_output_costs_no_wait() -> None:
+    start = time.monotonic()
+    assert carry_out("setsid sleep 2 >/dev/null 2>&1 &").status == 0
+    assert time.monotonic() - start < 0.4
+
+
+def test_the_command_finds_a_clean_house(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of the caller")
+    leak = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    look = (
+        "import json, os, signal; print(json.dumps({'env': dict(os.environ), 'cwd': os.getcwd(), 'stdin': os.readlink('/proc/self/fd/0'),"
+        " 'umask': os.umask(0), 'session': os.getsid(0) == os.getpid(), 'fds': sorted(map(int, os.listdir('/proc/self/fd'))),"
+        " 'status': open('/proc/self/status').read()}))"
+    )
+    ending = carry_out(sys.executable, "-I", "-c", look, env={"EXTRA": "1", "LANG": "de_DE"}, cwd="/usr")
+    os.close(leak)
+    seen = json.loads(ending.output.text())
+    home = os.path.expanduser(f"~{ME}")  # noqa: PTH111 - as pwd says, whatever HOME is
+    assert {key: seen["env"].pop(key) for key in ("HOME", "LOGNAME", "USER", "SHELL", "LANG", "EXTRA")} == {
+        "HOME": home,
+        "LOGNAME": ME,
+        "USER": ME,
+        "SHELL": "/bin/sh",
+        "LANG": "de_DE",
+        "EXTRA": "1",
+    }
+    assert seen["env"].pop("PATH") == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert seen["env"].pop("NANOEXEC_ACTION") == "test"
+    assert seen["env"].pop("NANOEXEC_BY") == "alice"
+    assert set(seen["env"]) <= {"LC_CTYPE"}  # Python's own
+    assert (seen["cwd"], seen["stdin"], seen["umask"], seen["session"]) == ("/usr", "/dev/null", 0o022, True)
+    assert len(seen["fds"]) == 4  # the three, and the directory that is being listed
+
+
+def test_a_broken_pipe_kills_the_command_as_it_would_under_cron() -> None:
+    ending = carry_out("grep SigIgn /proc/self/status")
+    assert int(ending.output.text().split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
+
+
+@needs_root
+def test_another_users_command_has_that_users_ids_and_groups_and_nothing_of_ours() -> None:
+    ending = carry_out("id -u; id -g; id -G; echo $HOME $USER; grep CapEff /proc/self/status", user="nobody")
+    uid, gid, groups, home, capabilities = ending.output.text().splitlines()
+    assert (uid, gid, groups, home.split()[1]) == ("65534", "65534", "65534", "nobody")
+    assert int(capabilities.split()[1], 16) == 0
+
+
+@needs_root
+def test_only_root_may_switch(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        os.setuid(65534)
+        try:
+            command("true", user="daemon")
+        except RefusedError as error:
+            os._exit(0 if "runs as daemon" in str(error) and "only root may switch" in str(error) else 2)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"user": "nosuchuser"}, "there is no user nosuchuser on this node"),
+        ({"cwd": "/no/such"}, "which is not a directory"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(keys: dict[str, str], complaint: str) -> None:
+    with pytest.raises(RefusedError, match=complaint):
+        command("true", **keys)
+
+
+def test_a_program_that_is_not_there_is_refused() -> None:
+    with pytest.raises(RefusedError, match="there is no program nosuchprogram"):
+        command("nosuchprogram", "x")
+    with pytest.raises(RefusedError, match="there is no program /etc/passwd"):
+        command("/etc/passwd", "x")
+
+
+def test_a_script_without_an_interpreter_line_is_not_guessed_at(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo ran\n")
+    script.chmod(stat.S_IRWXU)
+    with pytest.raises(NotStartedError, match=f"cannot start {script}: Exec format error"):
+        carry_out(str(script), "x")
+
+
+def test_a_hundred_megabytes_pass_in_flat_memory() -> None:
+    start, before = time.monotonic(), _peak()
+    ending = carry_out("head -c 100000000 /dev/zero")
+    assert ending.output.size == 100_000_000
+    assert _peak() - before < 4096  # KiB
+    assert time.monotonic() - start < 10
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

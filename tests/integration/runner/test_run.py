@@ -1,0 +1,269 @@
+"""``nanoexec-run`` as cron and people use it: a real process, its output, its exit status, the journal."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from nanoexec.model import Cause, Outcome
+from nanoexec.run import caller, parse
+from tests.support.runner import GATE, Node, until
+
+pytestmark = pytest.mark.node
+
+
+def begin(node: Node, *words: str, **keys: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **keys,
+    )
+
+
+def run(node: Node, *words: str, **keys: Any) -> tuple[int, str, str]:
+    process = begin(node, *words, **keys)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def only_run(node: Node) -> Any:
+    with node.journal() as journal:
+        (found,), _ = journal.changes(0, 10)
+    return found
+
+
+def test_output_and_status_pass_through_and_a_success_says_nothing_else(node: Node) -> None:
+    node.action("greet", "echo hello; echo there >&2")
+    assert run(node, "greet") == (0, "hello\nthere\n", "")
+    found = only_run(node)
+    assert (found.cause, found.outcome, found.output.text()) == (Cause.LOCAL, Outcome.SUCCEEDED, "hello\nthere\n")
+
+
+def test_output_passes_while_the_command_runs(node: Node) -> None:
+    node.action("last", f"echo early; {GATE}")
+    process = begin(node, "last")
+    assert process.stdout.readline() == "early\n"
+    node.let_go()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "code", "words"),
+    [
+        ("exit 3", "", 3, "failed: exit status 3"),
+        ("kill -9 $$", "", 137, "failed: killed by signal 9 (SIGKILL)"),
+        ("sleep 30", 'timeout = "0.2s"', 124, "timed-out: timed out after 200ms"),
+        ("echo Oops", "[outcome.failed]\noutput = ['Oops']", 1, "failed: it said: Oops"),
+    ],
+)
+def test_what_did_not_succeed_is_one_line_and_a_status(
+    node: Node, script: str, more: str, code: int, words: str
+) -> None:
+    node.action("try", script, more=more)
+    status, _, err = run(node, "try")
+    assert status == code
+    assert err == f"nanoexec-run: try: {words} (run {only_run(node).id})\n"
+
+
+def test_a_success_that_the_manifest_sees_keeps_the_commands_status(node: Node) -> None:
+    node.action("change", "exit 2", more="[outcome.changed]\nexit = [2]")
+    assert run(node, "change") == (2, "", "")
+    assert only_run(node).changed is True
+
+
+def test_arguments_reach_the_command(node: Node) -> None:
+    node.action("say", "/usr/bin/printf", "%s-%s", more='[arguments.a]\nargv = ["{}"]\n[arguments.b]\nargv = ["{}"]')
+    assert run(node, "say", "-a", "a=1", "--argument=b=x=y")[1] == "1-x=y"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        ([], 2, "expected one ACTION, got none"),
+        (["a", "b"], 2, "expected one ACTION, got a b"),
+        (["--nix", "a"], 2, "unknown option --nix"),
+        (["a", "-a"], 2, "-a needs a value"),
+        (["known", "-a", "novalue"], 2, "expected KEY=VALUE"),
+        (["unknown"], 6, "unknown action 'unknown'; this node knows:"),
+        (["exec"], 6, "unknown action 'exec'"),
+        (["known", "-a", "x=1"], 6, "unknown argument 'x'"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_journals_nothing(
+    node: Node, words: list[str], code: int, complaint: str
+) -> None:
+    node.action("known", "echo ran >> $LEDGER")
+    status, out, err = run(node, *words)
+    assert (status, out, len(err.splitlines())) == (code, "", 1)
+    assert complaint in err
+    assert not node.paths.journal.exists()
+    assert node.notes == []
+
+
+def test_help_ends_with_a_worked_example(node: Node) -> None:
+    status, out, err = run(node, "--help")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1].strip().startswith("nanoexec-run puppet ")
+
+
+def test_it_waits_for_a_triggered_run_and_shares_the_lock(node: Node) -> None:
+    node.action("last", GATE, on_busy="wait")
+    node.start()
+    triggered = node.begin("last")
+    triggered.run()
+    local = begin(node, "last")
+    assert "waiting for the run before it to end" in local.stderr.readline()
+    assert len(node.notes) == 1
+    node.let_go()
+    local.communicate()
+    triggered.rest()
+    assert (local.returncode, len(node.notes)) == (0, 2)
+
+
+def test_a_coalesced_success_is_a_success(node: Node) -> None:
+    node.action("last", GATE)
+    first = begin(node, "last")
+    until(lambda: node.notes, "the first runs")
+    others = [begin(node, "last") for _ in range(3)]
+    for other in others:
+        assert "waiting" in other.stderr.readline()
+    node.let_go()
+    assert [process.communicate() and process.returncode for process in (first, *others)] == [0, 0, 0, 0]
+    assert len(node.notes) == 2
+
+
+def test_refused_and_skipped_are_status_six(node: Node) -> None:
+    node.action("refuse", GATE, on_busy="refuse")
+    node.action("skip", GATE, on_busy="wait", timeout="1s")
+    holders = [begin(node, "refuse"), begin(node, "skip")]
+    until(lambda: len(node.notes) == 2, "both run")
+    status, _, err = run(node, "refuse")
+    assert (status, "refused: busy: run" in err) == (6, True)
+    node.action("skip", GATE, on_busy="wait", timeout="0.2s")
+    status, _, err = run(node, "skip")
+    assert (status, "skipped: waited 200ms for run" in err) == (6, True)
+    node.let_go()
+    for holder in holders:
+        holder.communicate()
+
+
+def test_a_signal_is_passed_on_to_the_command_and_its_end_is_journaled(node: Node) -> None:
+    node.action("last", f"trap 'echo caught; exit 5' TERM; {GATE}")
+    process = begin(node, "last")
+    until(lambda: node.notes, "it runs")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (5, "caught\n")
+    assert only_run(node).status == 5
+
+
+def test_a_signal_that_was_ignored_stays_ignored(node: Node) -> None:
+    node.action("last", GATE)
+    ignore = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    words = [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), "last"]
+    process = subprocess.Popen([sys.executable, "-c", ignore, *words])
+    until(lambda: node.notes, "it runs")
+    process.send_signal(signal.SIGHUP)
+    node.let_go()
+    assert process.wait(30) == 0
+
+
+def test_a_killed_nanoexec_run_is_interrupted_at_the_next_run(node: Node) -> None:
+    node.action("last", GATE, on_busy="refuse")
+    first = begin(node, "last")
+    until(lambda: node.notes, "it runs")
+    first.kill()
+    first.communicate()
+    node.let_go()
+    assert run(node, "last")[0] == 0
+    with node.journal() as journal:
+        outcomes = {found.outcome for found in journal.changes(0, 10)[0]}
+    assert outcomes == {Outcome.INTERRUPTED, Outcome.SUCCEEDED}
+
+
+def test_a_reader_who_goes_away_does_not_end_the_run(node: Node) -> None:
+    node.action("talk", f"{GATE}; seq 100000; echo end >> $LEDGER")
+    process = begin(node, "talk")
+    until(lambda: node.notes, "it runs")
+    process.stdout.close()
+    node.let_go()
+    assert process.wait(30) == 0
+    process.stderr.close()
+    assert node.notes[-1] == "end"
+    assert only_run(node).output.size == 588895
+
+
+def test_a_missing_or_faulty_agent_toml_does_not_stop_the_work(node: Node) -> None:
+    node.action("note", "echo ran >> $LEDGER")
+    node.paths.agent_config.unlink()
+    assert run(node, "note") == (0, "", "")
+    node.paths.agent_config.write_text("hub = 1")
+    status, _, err = run(node, "note")
+    assert (status, len(err.splitlines()), "agent.toml: hub: expected str" in err) == (0, 1, True)
+    assert node.notes == ["ran", "ran"]
+
+
+def test_without_a_journal_nothing_runs(node: Node) -> None:
+    node.action("note", "echo ran >> $LEDGER")
+    node.paths.journal.parent.mkdir(parents=True)
+    node.paths.journal.write_bytes(b"rubbish" * 1000)
+    status, _, err = run(node, "note")
+    assert (status, len(err.splitlines()), "cannot use the journal" in err) == (1, 1, True)
+    assert node.notes == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_somebody_who_does_not_own_the_journal_is_told_to_use_sudo(node: Node) -> None:
+    node.action("note", "echo ran >> $LEDGER", user="nobody")
+    with node.journal():
+        pass
+    child = os.fork()
+    if not child:
+        with node.paths.journal.open():
+            from nanoexec.errors import StoreError  # noqa: PLC0415
+            from nanoexec.run import _check_owner  # noqa: PLC0415
+
+            os.chdir(node.paths.journal.parent)
+            os.setuid(65534)
+            try:
+                _check_owner(node.paths.journal.relative_to(node.paths.journal.parent))
+            except StoreError as error:
+                os._exit(0 if "use sudo nanoexec-run" in str(error) else 2)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_who_asks_is_the_user_and_behind_sudo_the_one_who_used_it() -> None:
+    assert caller(0, {}) == "root"
+    assert caller(0, {"SUDO_USER": "alice"}) == "alice via sudo"
+    assert caller(0, {"SUDO_USER": "al\nice"}) == "root"
+    assert caller(4_000_000, {"SUDO_USER": "alice"}) == "uid 4000000"
+
+
+def test_options_may_stand_anywhere() -> None:
+    wish = parse(["-a", "k=v", "act", "--root=/x", "--config", "/y", "--argument", "m=n=o"])
+    assert (wish.action, wish.arguments, wish.root, wish.config) == ("act", {"k": "v", "m": "n=o"}, "/x", "/y")
+
+
+def test_it_imports_nothing_that_a_crontab_slot_should_not_pay_for() -> None:
+    code = "import nanoexec.run, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "sqlite3" in loaded
+    assert not loaded & {
+        "pynng",
+        "asyncio",
+        "typer",
+        "sqlalchemy",
+        "cryptography",
+        "ClusterShell",
+        "argparse",
+        "getopt",
+        "logging",
+    }
