@@ -9,7 +9,7 @@ from nanoexec.actions import Catalog, Fault, Manifest, Source, merge
 from nanoexec.actions.layers import SUFFIX, named_after
 from nanoexec.config import Paths
 
-Signature = tuple[tuple[str, int, int, int, int], ...]
+Signature = list[tuple[str, int, int, int, int]]
 
 
 def shipped_directory() -> Path:
@@ -41,12 +41,13 @@ class CatalogCache:
     def __init__(self, paths: Paths, shipped: Path | None = None) -> None:
         self._paths = paths
         self._shipped = shipped_directory() if shipped is None else shipped
+        self._directories = _directories(paths, self._shipped)
         self._read: tuple[Signature, Catalog] | None = None
 
     def current(self) -> Catalog:
         """The catalog as the files are now."""
         # The signature is taken before the files are read: a change in between is seen the next time.
-        seen = tuple(_signature(_directories(self._paths, self._shipped)))
+        seen = _signature(self._directories)
         if self._read is None or self._read[0] != seen:
             self._read = seen, read_catalog(self._paths, self._shipped)
         return self._read[1]
@@ -87,27 +88,34 @@ def _read(file: str) -> bytes | str:
         return f"cannot read this manifest: {error.strerror}"
 
 
-def _signature(directories: tuple[str, ...]) -> Iterator[tuple[str, int, int, int, int]]:
+def _signature(directories: tuple[str, ...]) -> Signature:
     """What `stat` says of every manifest. The change time also moves when owner or mode does, and nobody can set it."""
+    signature: Signature = []
     for directory in directories:
         try:
-            names = _manifests(directory)
+            with os.scandir(directory) as entries:
+                signature += [_status(entry) for entry in entries if _is_manifest(entry.name)]
         except OSError as error:
-            yield directory, error.errno or 0, 0, 0, 0
-            continue
-        for name in names:
-            file = f"{directory}/{name}"
-            try:
-                found = os.stat(file)  # noqa: PTH116 - the same
-            except OSError as error:
-                yield file, error.errno or 0, 0, 0, 0
-            else:
-                yield file, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            signature.append((directory, error.errno or 0, 0, 0, 0))
+    signature.sort()
+    return signature
+
+
+def _status(entry: os.DirEntry[str]) -> tuple[str, int, int, int, int]:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return entry.path, error.errno or 0, 0, 0, 0
+    return entry.path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_manifest(name: str) -> bool:
+    return name.endswith(SUFFIX) and name[0] != "."
 
 
 def _manifests(directory: str) -> list[str]:
     with os.scandir(directory) as entries:
-        return sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX) and entry.name[0] != ".")
+        return sorted(entry.name for entry in entries if _is_manifest(entry.name))
 
 
 def _found(program: str, search: str) -> bool:

@@ -24,7 +24,7 @@ from nanoexec.errors import ExitCode, NanoexecError, UnavailableError
 
 HUB: Final = "localhost"
 ACTION: Final = "uptime"
-PATIENCE: Final = 30.0  # seconds for anything to happen; on an idle machine the whole demo takes about six
+PATIENCE: Final = 30.0  # seconds for anything to happen; on an idle machine the whole demo takes about five
 STOP_WITHIN: Final = 5.0  # seconds for a daemon to stop before it is killed
 LOOK_EVERY: Final = 0.02
 LOG_TAIL: Final = 12  # lines
@@ -190,7 +190,7 @@ def _play(stage: Stage, names: Sequence[str]) -> None:
     _open_hub(stage)
     stage.say("2. The nodes join with a token: each makes its own key, the hub signs it.")
     _join(stage, names)
-    stage.say("3. On each node a runner, which executes, and an agent, which listens to the hub.")
+    stage.say("3. Each node starts a runner, which executes, and an agent, which listens.")
     agents = _start_nodes(stage, names)
     stage.say("", "4. The main job: one named action, on every node, now.")
     stage.show("trigger", f"ALL:{ACTION}")

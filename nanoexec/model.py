@@ -16,6 +16,11 @@ MAX_REASON: Final = 1000
 NodeName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
 ActionName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,62}\Z")]
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-hjkmnp-tv-z]{16}\Z")]
+# Numbers from a node are bounded: what a database cannot hold (NaN, 2**64) must not get into the group of others.
+Moment = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
+Duration = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Number = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Reason = Annotated[str, msgspec.Meta(max_length=4 * MAX_REASON)]
 Arguments = dict[str, str]
 
@@ -112,8 +117,8 @@ class Trigger(Value, frozen=True, array_like=True):
     id: Identifier
     action: ActionName
     nodes: str
-    issued: float
-    expires: float
+    issued: Moment
+    expires: Moment
     by: Annotated[str, msgspec.Meta(max_length=256)]
     arguments: Arguments = {}
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -125,7 +130,7 @@ class Output(Value, frozen=True, array_like=True):
 
     head: bytes = b""
     tail: bytes = b""
-    size: int = 0
+    size: Count = 0
 
     @property
     def cut(self) -> int:
@@ -151,19 +156,19 @@ class Run(Value, frozen=True):
     action: ActionName
     cause: Cause
     by: str
-    requested: float
-    change: int = 0
+    requested: Moment
+    change: Count = 0
     arguments: Arguments = {}
     command: tuple[str, ...] = ()
     boot: str = ""
-    supervisor: int = 0
-    pid: int | None = None
-    started: float | None = None
-    ended: float | None = None
-    duration: float | None = None
+    supervisor: Number = 0
+    pid: Number | None = None
+    started: Moment | None = None
+    ended: Moment | None = None
+    duration: Duration | None = None
     outcome: Outcome | None = None
     reason: Reason = ""
-    status: int | None = None
+    status: Number | None = None
     changed: bool | None = None
     shared: Identifier | None = None
     output: Output = Output()
@@ -186,6 +191,9 @@ class Credentials(Value, frozen=True):
     ca: str
     certificate: str = ""
     key: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"  # a key must not get into a log by way of a traceback
 
 
 class Instant(Value, frozen=True):

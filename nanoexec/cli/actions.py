@@ -1,16 +1,12 @@
 """``nanoexec actions`` and ``nanoexec run``: what this node can do, without any daemon."""
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import typer
 
 from nanoexec.cli.options import ARGUMENTS, CONFIG, PLAIN, ROOT, Plain, example, paths
 from nanoexec.cli.plain import Commands
-
-if TYPE_CHECKING:
-    from nanoexec.actions import Argument, Manifest, Rule
 
 app = Commands(help="The actions that this node knows.")
 
@@ -25,23 +21,21 @@ def list_actions(output: Plain = PLAIN, root: Path = ROOT) -> None:
     """Show every action, and whether this machine has what it needs."""
     from nanoexec.catalog import read_catalog
     from nanoexec.cli import render
+    from nanoexec.cli.manifest import absent, document
 
     catalog = read_catalog(paths(root))
-    faulty = {fault.action for fault in catalog.faults}
+    names = sorted({*catalog.sources, *(fault.action for fault in catalog.faults if fault.action)})
     if output is Plain.JSON:
-        names = [name for name in catalog.sources if name not in catalog.actions]
-        broken = [{"name": name, "files": catalog.sources[name], "offered": False} for name in names]
-        sound = [_document(manifest, catalog.sources[name]) for name, manifest in catalog.actions.items()]
-        render.print_json(render.plain([*sound, *broken]))
+        render.print_json([document(catalog, name) for name in names])
         return
     rows = [("ACTION", "OFFERED", "SUMMARY")]
-    for name in sorted({*catalog.actions, *catalog.sources, *faulty} - {""}):
-        if name in catalog.actions:
-            manifest = catalog.actions[name]
-            absent = _absent(manifest)
-            rows.append((name, f"no: needs {', '.join(absent)}" if absent else "yes", manifest.summary))
-        else:
+    for name in names:
+        manifest = catalog.actions.get(name)
+        if manifest is None:
             rows.append((name, "no: faulty", "see `nanoexec actions check`"))
+        else:
+            lacking = absent(manifest)
+            rows.append((name, f"no: needs {', '.join(lacking)}" if lacking else "yes", manifest.summary))
     render.say(*(render.printable(line) for line in render.table(rows)))
 
 
@@ -52,6 +46,7 @@ def show(
     """Show one action as its manifests, merged, make it."""
     from nanoexec.catalog import read_catalog
     from nanoexec.cli import render
+    from nanoexec.cli.manifest import describe, document
     from nanoexec.errors import ConfigError, RefusedError, UsageError
 
     catalog = read_catalog(paths(root))
@@ -60,11 +55,10 @@ def show(
     except RefusedError as error:
         faulty = any(fault.action == name for fault in catalog.faults)
         raise (ConfigError if faulty else UsageError)(str(error)) from None
-    files = catalog.sources[name]
     if output is Plain.JSON:
-        render.print_json(render.plain(_document(manifest, files)))
+        render.print_json(document(catalog, name))
     else:
-        render.say(*(render.printable(line) for line in describe(manifest, files)))
+        render.say(*(render.printable(line) for line in describe(manifest, catalog.sources[name])))
 
 
 @app.command(epilog=example("nanoexec actions check", "nanoexec actions check --root /srv/image && echo sound"))
@@ -72,11 +66,12 @@ def check(output: Plain = PLAIN, root: Path = ROOT) -> None:
     """Read every manifest and report all that is wrong, with file and key. Exit status 1 if anything is."""
     from nanoexec.catalog import read_catalog
     from nanoexec.cli import render
+    from nanoexec.cli.manifest import unusable
     from nanoexec.errors import ExitCode
 
     where = paths(root)
     catalog = read_catalog(where)
-    faults = [*catalog.faults, *_unusable(catalog, where)]
+    faults = [*catalog.faults, *unusable(catalog, where)]
     if output is Plain.JSON:
         render.print_json(render.plain(faults))
     elif faults:
@@ -93,74 +88,10 @@ def run(
     root: Path = ROOT,
     config: Optional[Path] = CONFIG,
 ) -> None:
-    """Run an action of this node now, as nanoexec-run does: under its lock, into its journal, by whoever is here.
+    """Run an action of this node now, as nanoexec-run does.
 
     Exit status: the command's own; 124 timed out, 6 refused or skipped.
     """
     from nanoexec.cli.daemons import become
 
     become("nanoexec.run", paths(root, config), *(f"--argument={pair}" for pair in arguments), action)
-
-
-def describe(manifest: "Manifest", files: tuple[str, ...]) -> list[str]:
-    """An action for reading."""
-    from nanoexec.cli import render
-
-    absent = _absent(manifest)
-    facts = {
-        "command": shlex.join(manifest.command),
-        "requires": ", ".join(manifest.requires),
-        "offered": f"no: this machine has no {', '.join(absent)}" if absent else "yes",
-        "user": manifest.user,
-        "directory": manifest.cwd,
-        "environment": " ".join(f"{name}={shlex.quote(value)}" for name, value in manifest.env.items()),
-        "timeout": f"{manifest.timeout}, and {manifest.kill_after} more to end",
-        "when busy": str(manifest.on_busy),
-        "succeeded": _rule(manifest.outcome.succeeded),
-        "changed": _rule(manifest.outcome.changed),
-        "failed": _rule(manifest.outcome.failed),
-        "crontab": manifest.cron.match if manifest.cron else "",
-        "homepage": manifest.homepage,
-    }
-    arguments = [(f"  {name}", _argument(argument)) for name, argument in manifest.arguments.items()]
-    return [
-        f"{manifest.name}: {manifest.summary}" if manifest.summary else manifest.name,
-        *render.table([(key, value) for key, value in facts.items() if value]),
-        *(["arguments:", *render.table(arguments)] if arguments else []),
-        "from:",
-        *(f"  {file}" for file in files),
-    ]
-
-
-def _argument(argument: "Argument") -> str:
-    from nanoexec.actions.binding import default_text, expectation
-
-    default = default_text(argument)
-    said = (
-        expectation(argument),
-        "required" if argument.required else "",
-        f"{default} unless given" if default is not None else "",
-        argument.help,
-    )
-    return "; ".join(filter(None, said))
-
-
-def _rule(rule: "Rule") -> str:
-    statuses = f"exit {', '.join(map(str, rule.exit))}" if rule.exit else ""
-    lines = f"a line matches {' or '.join(rule.output)}" if rule.output else ""
-    return "; ".join(filter(None, (statuses, lines)))
-
-
-def _document(manifest: "Manifest", files: tuple[str, ...]) -> dict[str, object]:
-    from nanoexec.cli import render
-
-    absent = _absent(manifest)
-    return {**render.plain(manifest), "files": files, "missing": absent, "offered": not absent}
-
-
-def _absent(manifest: "Manifest") -> tuple[str, ...]:
-    """The programs that this machine lacks, looked for where the runner would."""
-    from nanoexec.catalog import missing
-    from nanoexec.runner.command import PATH
-
-    return missing(manifest, manifest.env.get("PATH", PATH))

@@ -91,7 +91,6 @@ def _issue(
     import msgspec
 
     from nanoexec.cli import wait as waiting
-    from nanoexec.cli.signed import signed
     from nanoexec.duration import parse_duration
     from nanoexec.errors import UsageError
     from nanoexec.wire.control import Submit, Wanted
@@ -108,5 +107,9 @@ def _issue(
         wanted = msgspec.convert(wish, Wanted)
     except msgspec.ValidationError as error:
         raise UsageError(f"{target}:{action} cannot be triggered: {str(error).replace('`', '')}") from None
-    request = signed(where, wanted, sign, watch=wait) if sign else Submit(wanted=wanted, watch=wait)
+    if sign:
+        from nanoexec.cli.signed import signed
+
+        raise typer.Exit(waiting.issue(where, signed(where, wanted, sign, watch=wait), output, wait=wait))
+    request = Submit(wanted=wanted, watch=wait)
     raise typer.Exit(waiting.issue(where, request, output, wait=wait))

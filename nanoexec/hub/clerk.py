@@ -56,6 +56,8 @@ class Clerk:
         decided: list[tuple[asyncio.Future[Decision], Decision]] = []
         changes: list[Change] = []
         for decide, future in group:
+            if future.done():
+                continue
             try:
                 decision = decide(self.core)
             except NanoexecError as error:
@@ -67,6 +69,9 @@ class Clerk:
                 decided.append((future, decision))
                 changes += decision.changes
         if changes and not await self._commit(changes):
+            if len(group) > 1:  # one of them may be at fault, and must not spoil the others for ever
+                for single in group:
+                    await self._settle([single])
             for future, _ in decided:
                 _fail(future, UnavailableError(f"the hub cannot write its database: {self.problem}"))
             return

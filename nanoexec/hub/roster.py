@@ -55,7 +55,7 @@ class Roster:
         """A node spoke of itself: it is here. That is recorded when it is news, or when the last record is old."""
         node = self._nodes[name]
         self._heard[name] = now.steady
-        skew = hello.time - now.wall if math.isfinite(hello.time) else 0.0
+        skew = hello.time - now.wall
         actions = node.actions if hello.actions is None else hello.actions
         news = (
             (hello.version, actions) != (node.version, node.actions)

@@ -35,7 +35,7 @@ def compose_frame(message: str) -> bytes:
         host, command = parse_frame(message.encode(errors="surrogateescape"))
     except ProtocolError as error:
         raise UsageError(f"cannot send this: {error}") from None
-    return f"{host}:{command}".encode()
+    return f"{host}:{command}\0".encode()
 
 
 def check_address(url: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from nanoexec.errors import ProtocolError
-from nanoexec.model import ActionOffer, DeliveryState, Identifier, NodeName, Order, Reason, Run, Trigger, Value
+from nanoexec.model import ActionOffer, DeliveryState, Identifier, Moment, NodeName, Order, Reason, Run, Trigger, Value
 
 PROTOCOL: Final = 1
 MAX_FRAME: Final = 1 << 20  # bytes; the transports refuse more before it is read
@@ -43,8 +43,8 @@ class Beacon(Message, frozen=True, tag="beacon"):
 
     epoch: Epoch
     sequence: Sequence
-    time: float
-    interval: float
+    time: Moment
+    interval: Annotated[float, msgspec.Meta(gt=0, le=86400)]
 
 
 class Publication(Message, frozen=True, tag="trigger"):
@@ -52,7 +52,7 @@ class Publication(Message, frozen=True, tag="trigger"):
 
     epoch: Epoch
     sequence: Sequence
-    time: float
+    time: Moment
     offer: Offer
 
 
@@ -62,8 +62,8 @@ class Publication(Message, frozen=True, tag="trigger"):
 class Hello(Message, frozen=True, tag="hello"):
     """Who I am, my clock, my actions. Repeated as a heartbeat, then with ``actions`` None: unchanged."""
 
-    version: str
-    time: float
+    version: Annotated[str, msgspec.Meta(max_length=64)]
+    time: Moment
     actions: tuple[ActionOffer, ...] | None = None
     epoch: Epoch = ""
     sequence: Sequence = 0
@@ -75,7 +75,7 @@ class Ack(Message, frozen=True, tag="ack"):
     trigger: Identifier
     state: DeliveryState
     reason: Reason = ""
-    started: float | None = None
+    started: Moment | None = None
 
 
 class Report(Message, frozen=True, tag="report"):
@@ -97,8 +97,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     node: NodeName
     epoch: Epoch
     sequence: Sequence
-    time: float
-    interval: float
+    time: Moment
+    interval: Annotated[float, msgspec.Meta(gt=0, le=86400)]
     offers: tuple[Offer, ...] = ()
     more: bool = False
 
@@ -106,14 +106,14 @@ class Welcome(Message, frozen=True, tag="welcome"):
 class Received(Message, frozen=True, tag="received"):
     """What was said is stored (ack, report, bye)."""
 
-    time: float
+    time: Moment
 
 
 class Denied(Message, frozen=True, tag="denied"):
     """The hub will not take this message; saying it again will not help."""
 
     reason: Reason
-    time: float
+    time: Moment
 
 
 # Joining, on a listener of its own

@@ -82,7 +82,8 @@ def ordinary_user() -> list[str]:
     if os.geteuid() != 0:
         return []
     plain = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-    if subprocess.run([*plain, sys.executable, "-c", ""], capture_output=True, check=False).returncode == 0:
+    # By way of env, since setpriv itself still has the right to look everywhere when it starts its command.
+    if subprocess.run([*plain, "env", sys.executable, "-c", ""], capture_output=True, check=False).returncode == 0:
         return plain
     # The interpreter lies where only root may look: one capability is left, to read and search.
     return [*plain, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]

@@ -238,6 +238,44 @@ def test_a_lost_link_is_not_dialled_again_behind_its_users_back(authority: Autho
     play(scene())
 
 
+def test_a_dial_that_fails_is_tried_once_and_leaves_nothing_behind(authority: Authority) -> None:
+    async def scene() -> None:
+        knocks = 0
+
+        async def slam(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal knocks
+            knocks += 1
+            writer.close()
+
+        server = await asyncio.start_server(slam, "127.0.0.1", 0)
+        url = f"tls+tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        before = descriptors()
+        with pytest.raises(LinkLostError):
+            await NngNodeTransport(url, url, authority.issue(KEY, "web1"), HUB).dial([b"ALL:"], REFUSED)
+        assert descriptors() <= before
+        assert knocks == 2
+        server.close()
+
+    play(scene())
+
+
+def test_a_certificate_that_was_only_looked_at_names_nobody(authority: Authority, stranger: Authority) -> None:
+    names: list[Peer | None] = []
+    config = tls.hub_side(authority.issue("hub", HUB))
+    config.set_auth_mode(pynng.TLSConfig.AUTH_MODE_OPTIONAL)
+    with pynng.Rep0(tls_config=config) as hub:
+        hub.add_pre_pipe_connect_cb(lambda pipe: names.append(tls.verified_peer(pipe)))
+        hub.listen(ANYWHERE)
+        port = pynng.ffi.new("int *")
+        pynng.lib.nng_listener_get_int(hub.listeners[0].listener, b"tcp-bound-port", port)
+        for badge in (stranger.issue(KEY, "web1", trust=authority), authority.issue(KEY, "web1")):
+            with pynng.Req0(tls_config=tls.node_side(badge, HUB), resend_time=-1, send_timeout=10_000) as node:
+                node.dial(f"tls+tcp://127.0.0.1:{port[0]}", block=True)
+                node.send(b"here")
+                hub.recv()
+    assert names == [None, Peer(name="web1", key=KEY)]
+
+
 def test_a_node_that_is_revoked_while_it_is_being_accepted_stays_out(authority: Authority) -> None:
     async def scene() -> None:
         async with Hub(authority) as hub:

@@ -48,7 +48,8 @@ class Listener:
         self.log = directory / f"{name}.log"
         options = {"hostname": name, "actions": {}, **options}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, url, json.dumps(options)], stdout=log)
+            command = [sys.executable, "-c", PROGRAM, url, json.dumps(options)]
+            self.process = subprocess.Popen(command, stdout=log, process_group=0)
 
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines()
@@ -130,13 +131,16 @@ def test_nanocat_orders_a_shell_command_which_runs_only_where_that_is_allowed(
     assert "42" not in strict.lines()
 
 
-def test_nanocat_hears_what_is_sent_with_the_trailing_nul(nanocat: str, url: str) -> None:
-    with subprocess.Popen([nanocat, "--sub", "--connect", url, "--subscribe", "ALL", "--raw"], stdout=-1) as process:
-        assert process.stdout
-        out = io.StringIO()
+def test_nanocat_hears_what_is_sent_with_the_trailing_nul(nanocat: str, url: str, tmp_path: Path) -> None:
+    heard, out = tmp_path / "heard", io.StringIO()
+    with (
+        heard.open("wb") as file,
+        subprocess.Popen([nanocat, "--sub", "--connect", url, "--subscribe", "ALL", "--raw"], stdout=file) as process,
+    ):
         assert send(url, "ALL:uptime", out=out) == 1
-        assert process.stdout.read(len(b"ALL:uptime\0")) == b"ALL:uptime\0"
+        eventually(heard.read_bytes, "nanocat prints something")
         process.terminate()
+    assert heard.read_bytes() == b"ALL:uptime\0"
     assert out.getvalue() == "sent to 1 subscriber\n"
 
 
@@ -212,6 +216,29 @@ def test_a_stopped_listener_waits_for_the_command_that_runs_and_starts_no_other(
     assert "too late" not in listener.lines()
 
 
+def test_control_c_at_the_terminal_is_not_meant_for_the_command_that_runs(url: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with Listener(url, tmp_path, allow_exec=True) as listener, publisher(url) as pub:
+        pub.send(f"web1:echo begun; while [ ! -e {gate} ]; do sleep 0.02; done; echo work is done".encode())
+        listener.wait_for("begun")
+        os.killpg(listener.process.pid, signal.SIGINT)  # as a terminal does: the whole foreground group
+        listener.wait_for("still running")
+        gate.touch()
+        assert listener.process.wait(DEADLINE) == 0
+    assert "work is done" in listener.lines()
+
+
+def test_exit_statuses_are_known_even_under_a_parent_that_ignores_its_children(url: str, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        listener = Listener(url, tmp_path, allow_exec=True)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    with listener:
+        send(url, "web1:exit 9", out=io.StringIO())
+        listener.wait_for("'exit 9' ended: exit status 9")
+
+
 def test_a_second_signal_leaves_the_command_running_and_ends_the_listener(url: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with Listener(url, tmp_path, allow_exec=True) as listener, publisher(url) as pub:
@@ -239,6 +266,44 @@ def test_commands_run_as_the_user_that_root_was_given_up_for(url: str, tmp_path:
     assert ids["Gid"] == [str(nobody.pw_gid)] * 4
     assert ids["Groups"] == [str(nobody.pw_gid)]
     assert int(ids["CapEff"][0], 16) == 0
+
+
+@contextlib.contextmanager
+def listen_command(url: str, root: Path, *options: str) -> Iterator[Path]:
+    """``nanoexec listen`` on a node that has the action ``greet`` and the broken ``faulty``; gives its output's file."""
+    manifests, log = root / "etc/nanoexec/actions.d", root / "log"
+    manifests.mkdir(parents=True)
+    (root / "etc/nanoexec/agent.toml").write_text('hub = "hub.example.org"\n')
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    (manifests / "greet.toml").write_text(
+        f'name = "greet"\nsummary = "Say hello"\ncommand = ["/bin/echo", "hello from the journal"]\nuser = "{user}"\n'
+    )
+    (manifests / "faulty.toml").write_text('name = "faulty"\ncommand = 7\n')
+    command = [sys.executable, "-m", "nanoexec", "listen", url, "--root", root, "--hostname", "web1", *options]
+    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        try:
+            eventually(lambda: "WARNING" in log.read_text(), "the listener starts")
+            yield log
+        finally:
+            process.terminate()
+
+
+def test_the_command_runs_an_action_of_the_manifests_through_nanoexec_run(url: str, tmp_path: Path) -> None:
+    with listen_command(url, tmp_path, "--verbose", "--allow-exec") as log:
+        send(url, "ALL:greet", out=io.StringIO())
+        eventually(lambda: "'greet' ended" in log.read_text(), "the action ends")
+        send(url, "ALL:faulty", out=io.StringIO())
+        eventually(lambda: "'faulty' not run" in log.read_text(), "the fault is said")
+    assert "\nhello from the journal\n'greet' ended: exit status 0\n" in log.read_text()
+    assert (tmp_path / "var/lib/nanoexec/journal/journal.db").exists()
+
+
+def test_the_send_command_says_in_one_line_that_nobody_came_and_fails(url: str) -> None:
+    command = [sys.executable, "-m", "nanoexec", "send", "--listen", url, "--within", "0.2", "ALL:uptime"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "nobody came" in ended.stderr
 
 
 def test_sending_where_nobody_comes_is_an_error(url: str) -> None:

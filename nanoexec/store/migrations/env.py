@@ -11,7 +11,6 @@ from nanoexec.store.schema import METADATA
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
-    transactional_ddl=True,  # true of SQLite once the connection says BEGIN itself, which Alembic cannot know
     render_as_batch=True,  # SQLite alters a table by copying it
 )
 context.run_migrations()

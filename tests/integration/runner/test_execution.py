@@ -93,8 +93,8 @@ def test_a_group_member_that_outlives_a_leader_who_obeyed_has_its_grace_and_is_t
     )
     assert (ending.timed_out, ending.status) == (True, -signal.SIGTERM)
     assert time.monotonic() - start >= 0.9
-    pid, said = ending.output.text().split()
-    assert said == "asked"
+    assert "asked" in ending.output.text()
+    pid = ending.output.text().split()[0]
     until(lambda: gone(int(pid)), "the member is killed")
 
 
@@ -136,9 +136,9 @@ def test_the_command_finds_a_clean_house(monkeypatch: pytest.MonkeyPatch) -> Non
     leak = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(leak, True)
     look = (
-        "import json, os, signal; print(json.dumps({'env': dict(os.environ), 'cwd': os.getcwd(), 'stdin': os.readlink('/proc/self/fd/0'),"
-        " 'umask': os.umask(0), 'session': os.getsid(0) == os.getpid(), 'fds': sorted(map(int, os.listdir('/proc/self/fd'))),"
-        " 'status': open('/proc/self/status').read()}))"
+        "import json, os; print(json.dumps({'env': dict(os.environ), 'cwd': os.getcwd(), 'umask': os.umask(0),"
+        " 'session': os.getsid(0) == os.getpid(), 'stdin': os.readlink('/proc/self/fd/0'),"
+        " 'fds': sorted(map(int, os.listdir('/proc/self/fd')))}))"
     )
     ending = carry_out(sys.executable, "-I", "-c", look, env={"EXTRA": "1", "LANG": "de_DE"}, cwd="/usr")
     os.close(leak)

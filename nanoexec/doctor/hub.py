@@ -1,0 +1,120 @@
+"""The hub's stages: its configuration and identity, its database, then the hub itself as it says it is."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final, TypeVar
+
+from nanoexec.config import HubConfig, Paths, parse_hub
+from nanoexec.doctor import finding, local
+from nanoexec.doctor.finding import HUB, Finding
+from nanoexec.doctor.identity import identity
+from nanoexec.errors import NanoexecError, ProtocolError, StoreError
+from nanoexec.files import read_bytes
+from nanoexec.keys.credentials import HUB_CERTIFICATE, HUB_KEY, load_ca, load_hub
+from nanoexec.model import Credentials
+from nanoexec.wire import control
+
+WITHIN: Final = 3.0  # seconds for a port of this machine to answer
+_LIVE: Final = ("ports", "nodes", "clocks", "refused", "join")
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, not bound
+_R = TypeVar("_R")
+
+
+def examine(paths: Paths) -> Iterator[Finding]:
+    """Every stage of a hub. Raises nothing."""
+    config: HubConfig | None = None
+    try:
+        config = parse_hub(read_bytes(paths.hub_config, "the hub's configuration"), paths.hub_config)
+        yield HUB.ok("config", f"{paths.hub_config}: this hub is {config.name}")
+    except NanoexecError as error:
+        yield HUB.fail("config", str(error))
+    key, certificate, _ = identity(
+        HUB,
+        paths.hub_state / HUB_KEY,
+        paths.hub_state / HUB_CERTIFICATE,
+        config.name if config else None,
+        time.time(),
+        load=lambda: _load(paths),
+    )
+    yield from (key, certificate, _store(paths))
+    yield from _live(paths, config)
+
+
+def _load(paths: Paths) -> Credentials:
+    """The hub's own, after its authority, without which no machine can join."""
+    load_ca(paths.hub_state)
+    return load_hub(paths.hub_state)
+
+
+def _store(paths: Paths) -> Finding:
+    file = paths.hub_store
+    try:
+        from nanoexec.store.faults import faults  # noqa: PLC0415 - SQLAlchemy, which a node need not have
+        from nanoexec.store.opening import OURS, connect  # noqa: PLC0415 - the same
+    except ImportError as error:
+        return HUB.fail("store", f"{error.name} is not installed here: pip install 'nanoexec[hub]'")
+    try:
+        if not file.exists():
+            return HUB.warn("store", f"{file}: not there yet; `nanoexec hub serve` makes it when it first starts")
+        with faults(file), closing(connect(file)) as database:
+            (found,) = database.execute("SELECT version_num FROM alembic_version").fetchone() or ("",)
+    except StoreError as error:
+        return HUB.fail("store", str(error))
+    except OSError as error:
+        return HUB.fail("store", f"{file}: cannot be seen: {error.strerror}: run this as the hub's user or root")
+    return finding.store(file, str(found), OURS.head)
+
+
+def _live(paths: Paths, config: HubConfig | None) -> Iterator[Finding]:
+    """What the running hub says of itself."""
+    try:
+        status = _ask(paths, control.AskStatus(), control.Status)
+        roster = _ask(paths, control.ListNodes(), control.NodeList)
+    except NanoexecError as error:
+        yield HUB.fail("hub", f"{error}{_advice(error, config)}")
+        yield from HUB.skip("the stage hub", *_LIVE)
+        return
+    if status.problem:
+        yield HUB.fail("hub", f"it answers, and says: {status.problem}")
+    else:
+        yield HUB.ok("hub", f"{status.hub} serves, version {status.version}; {status.open_deliveries} deliveries open")
+    host = _EVERYWHERE.get(config.bind, config.bind) if config else "127.0.0.1"
+    yield _ports("ports", host, status.publish_port, status.report_port)
+    yield finding.presence(roster.nodes)
+    yield finding.clocks(roster.nodes)
+    yield finding.refusals(status.counters)
+    yield (
+        _ports("join", host, status.join_port)
+        if status.join_port
+        else HUB.ok("join", "closed: no token is outstanding")
+    )
+
+
+def _ask(paths: Paths, request: control.Request, wanted: type[_R]) -> _R:
+    reply = control.decode_reply(local.ask(paths.control_socket, request))
+    if isinstance(reply, control.Failed):
+        raise ProtocolError(f"the hub will not say how it is: {reply.reason}")
+    if not isinstance(reply, wanted):
+        raise ProtocolError(f"{paths.control_socket}: it answers with {type(reply).__name__}")
+    return reply
+
+
+def _advice(error: NanoexecError, config: HubConfig | None) -> str:
+    if isinstance(error, local.NotThereError):
+        return ": no hub runs; `systemctl start nanoexec-hub`, or `nanoexec hub serve`"
+    if isinstance(error, local.NotAllowedError):
+        group = f", and the group {config.operators}" if config and config.operators else ""
+        return f": root may, and the hub's own user{group}"
+    return ""
+
+
+def _ports(stage: str, host: str, *ports: int) -> Finding:
+    """Whether somebody takes connections there; that it is the hub, the hub has said."""
+    for port in ports:
+        try:
+            socket.create_connection((host, port), timeout=WITHIN).close()
+        except OSError as error:
+            return HUB.fail(stage, f"{host} port {port}: the hub says it listens there, and {error.strerror or error}")
+    return HUB.ok(stage, f"{' and '.join(map(str, ports))} on {host} take connections")

@@ -1,0 +1,53 @@
+"""Key and certificate of either side: each is looked at by itself, so that each fault is named at its own stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nanoexec.doctor import finding
+from nanoexec.doctor.finding import Finding, Level, Side
+from nanoexec.errors import IdentityError, NanoexecError
+from nanoexec.files import read_bytes
+from nanoexec.keys.credentials import read_key
+from nanoexec.model import Credentials
+
+
+def identity(
+    side: Side, key: Path, certificate: Path, name: str | None, now: float, *, load: Callable[[], Credentials]
+) -> tuple[Finding, Finding, Credentials | None]:
+    """What can be said of the key, of the certificate (which should be for ``name``), and both if they are of use.
+
+    ``load`` reads both and the CA's certificate, and raises `IdentityError` for what does not belong together.
+    """
+    about_key = _key(side, key)
+    about_certificate = _certificate(side, certificate, name, now)
+    if Level.FAIL in (about_key.level, about_certificate.level):
+        return about_key, about_certificate, None
+    try:
+        return about_key, about_certificate, load()
+    except IdentityError as error:
+        return side.fail("key", str(error)), about_certificate, None
+
+
+def _key(side: Side, file: Path) -> Finding:
+    try:
+        read_key(file, "`nanoexec hub init` makes it" if side is finding.HUB else "`nanoexec agent join` makes it")
+    except IdentityError as error:
+        return side.fail("key", str(error))
+    return side.ok("key", f"{file}: only its owner can read it")
+
+
+def _certificate(side: Side, file: Path, name: str | None, now: float) -> Finding:
+    from nanoexec.keys.certificate import check_validity, describe  # noqa: PLC0415 - 25 MB
+
+    try:
+        text = read_bytes(file, f"the {side.name}'s certificate").decode("ascii", "replace")
+        info = describe(text)
+    except IdentityError as error:
+        return side.fail("certificate", f"{file}: {error}")
+    except NanoexecError as error:
+        return side.fail("certificate", str(error))
+    try:
+        check_validity(info, now, file)
+    except IdentityError as error:
+        return side.fail("certificate", str(error))
+    return finding.certificate(side, info.name, name or info.name, info.not_after, now)
