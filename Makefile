@@ -1,30 +1,55 @@
 # demo, test, check, bench: each installs what it needs.
 PYTHON ?= python3
 VENV   := .venv
-BIN    := $(VENV)/bin
+OLDEST := .venv-oldest
+BENCH  := .venv-bench
+# The tests mostly wait for real processes: more workers than cores.
+WORKERS ?= 4
+PYTEST  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-newest test-oldest check bench clean
 
 demo: $(VENV)/.ok
-	$(BIN)/nanoexec demo
+	@$(VENV)/bin/nanoexec demo
 
 check: $(VENV)/.ok
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
-test: $(VENV)/.ok
-	$(BIN)/pytest
+test: test-newest test-oldest
 
-bench: $(VENV)/.ok
-	$(BIN)/python -m benchmarks
+test-newest: $(VENV)/.ok
+	tests/support/debian-packages
+	$(VENV)/bin/pytest $(PYTEST)
+
+# The node side on the oldest libraries that are supported: Debian 12's own, where it has them.
+test-oldest: $(OLDEST)/.ok
+	tests/support/debian-packages
+	$(OLDEST)/bin/pytest $(PYTEST) -m node
+
+# Measured on what users get: the package and its dependencies, without the tools of development.
+bench: $(BENCH)/.ok
+	$(BENCH)/bin/python -m benchmarks
 
 $(VENV)/.ok: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --editable ".[hub]" --group dev
-	touch $@
+	$(VENV)/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)/bin/pip install --quiet --editable ".[hub]" --group dev
+	@touch $@
+
+$(OLDEST)/.ok: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(OLDEST)/bin/pip install --quiet --editable . --group test --constraint tests/oldest.txt
+	@touch $@
+
+$(BENCH)/.ok: pyproject.toml $(wildcard nanoexec/*.py nanoexec/*/*.py nanoexec/*/*/*.py integrations/*.toml)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(BENCH)/bin/pip install --quiet --force-reinstall --no-deps . && $(BENCH)/bin/pip install --quiet ".[hub]"
+	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest
+	rm -rf $(VENV) $(OLDEST) $(BENCH)

@@ -148,7 +148,7 @@ def parse_toml(data: bytes, file: PurePath) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and what int() says of a number with thousands of digits
         raise ConfigError(f"{file}: not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{file}: not valid TOML: nested too deeply") from None

@@ -84,7 +84,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Wish:
-    """A command line. Raises `UsageError`. By hand: getopt alone brings gettext and locale, 3 ms of each crontab slot."""
+    """A command line. Raises `UsageError`. By hand: getopt brings gettext and locale, 3 ms of each crontab slot."""
     wants_help, actions, pairs = False, [], []
     values = {"--root": "/", "--config": ""}
     words = iter(arguments)

@@ -14,7 +14,10 @@ from nanoexec.errors import NoTargetError, TargetError
 from nanoexec.model import EVERY_NODE, NodeName, Value
 
 MAX_EXPRESSION: Final = 16 << 10  # characters
+MAX_SET: Final = 16 * MAX_EXPRESSION  # characters of the folded set in a trigger
 MAX_NODES: Final = 100_000
+_SHOWN: Final = 80  # characters of an expression in a message: a line of terminal
+_MARKS: Final = re.compile(r"[\[\],]")
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9._,*?@!\[\]/-]+")
 _BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
 _RANGE: Final = re.compile(r"(\d{1,15})(?:-(\d{1,15})(?:/(\d{1,15}))?)?")
@@ -58,8 +61,7 @@ def covers(expression: str, nodes: str) -> bool:
     """Whether a trigger's node set holds nothing but what ``expression`` means, groups aside. Raises `TargetError`."""
     if EVERY_NODE in (nodes, expression):
         return nodes == expression
-    _check_size(nodes)
-    names = frozenset(_parse(nodes))
+    names = frozenset(_measured(nodes))
     return "@" in expression or frozenset(resolve(expression, names, {}).nodes) == names
 
 
@@ -67,8 +69,7 @@ def contains(nodes: str, name: str) -> bool:
     """Whether the folded set in a trigger names this node. Raises `TargetError`."""
     if nodes in (EVERY_NODE, name):
         return True
-    _check_size(nodes)
-    return name in _parse(nodes)
+    return name in _measured(nodes)
 
 
 def _terms(
@@ -76,19 +77,23 @@ def _terms(
 ) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """What the terms take, what they remove, and which names they give that are on no roster."""
     if not expression or len(expression) > MAX_EXPRESSION or not _ALLOWED.fullmatch(expression):
-        shown = expression if len(expression) <= 80 else expression[:77] + "..."  # noqa: PLR2004 - a line of terminal
+        shown = expression if len(expression) <= _SHOWN else expression[: _SHOWN - 3] + "..."
         raise TargetError(
             f"target {shown!r} cannot be read: write ALL, a name, web[01-20], web* or @group, joined by commas"
         )
     taken: set[str] = set()
     removed: set[str] = set()
     unknown: set[str] = set()
-    for term in _split(expression):
+    terms = _split(expression)
+    _check_size(terms)
+    for term in terms:
         names, strange = _term(term.removeprefix("!"), roster, groups, inside)
-        (removed if term.startswith("!") else taken).update(names)
-        if not term.startswith("!"):
+        if term.startswith("!"):
+            removed |= names | strange
+        else:
+            taken |= names
             unknown |= strange
-    if all(term.startswith("!") for term in _split(expression)):
+    if all(term.startswith("!") for term in terms):
         taken |= roster
     return frozenset(taken), frozenset(removed), frozenset(unknown)
 
@@ -102,7 +107,6 @@ def _term(
         return roster, frozenset()
     if term.startswith("@"):
         return _group(term[1:], roster, groups, inside)
-    _check_size(term)
     found: set[str] = set()
     unknown: set[str] = set()
     for name in _parse(term.lower()):
@@ -131,20 +135,30 @@ def _group(
 
 
 def _split(expression: str) -> list[str]:
-    """At commas that stand outside brackets."""
-    return re.split(r",(?![^\[\]]*\])", expression)
+    """At commas that stand outside brackets. One pass: the set in a trigger may have thousands of terms."""
+    terms, start, inside = [], 0, False
+    for mark in _MARKS.finditer(expression):
+        if mark[0] != ",":
+            inside = mark[0] == "["
+        elif not inside:
+            terms.append(expression[start : mark.start()])
+            start = mark.end()
+    return [*terms, expression[start:]]
 
 
-def _check_size(expression: str) -> None:
-    """Refuse a set that would expand to more than `MAX_NODES`, before it does."""
-    if len(expression) > MAX_EXPRESSION * 16:
-        raise TargetError(f"node set of {len(expression)} characters is too long")
-    for term in _split(expression):
+def _check_size(terms: Iterable[str]) -> None:
+    """Refuse what would expand to more than `MAX_NODES`, before it does."""
+    total = 0
+    for term in terms:
         count = 1
         for bracket in _BRACKETS.findall(term):
             count *= sum(_range_size(part) for part in bracket.split(","))
             if count > MAX_NODES:
-                raise TargetError(f"node set {term!r} means more than {MAX_NODES} nodes")
+                break
+        total += count
+        if total > MAX_NODES:
+            shown = term if len(term) <= _SHOWN else term[: _SHOWN - 3] + "..."
+            raise TargetError(f"target means more than {MAX_NODES} nodes at {shown!r}")
 
 
 def _range_size(part: str) -> int:
@@ -155,6 +169,14 @@ def _range_size(part: str) -> int:
     if int(last) < int(first) or step == 0:
         raise TargetError(f"range {part!r} in a node set goes nowhere: write it like [01-20]")
     return (int(last) - int(first)) // step + 1
+
+
+def _measured(nodes: str) -> Any:
+    """The set in a trigger, which may be long, if it is not too large."""
+    if len(nodes) > MAX_SET:
+        raise TargetError(f"node set of {len(nodes)} characters is too long: at most {MAX_SET} are accepted")
+    _check_size(_split(nodes))
+    return _parse(nodes)
 
 
 def _parse(expression: str) -> Any:

@@ -106,7 +106,7 @@ def _read_cursor(file: Path) -> Cursor:
     """How far the journal has been relayed. A cursor that cannot be read costs a repetition, nothing else."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Cursor)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return Cursor()
 
 

@@ -18,7 +18,7 @@ def main() -> None:
         code = result if isinstance(result, int) else ExitCode.OK
         sys.stdout.flush()
     except NanoexecError as error:
-        print(f"nanoexec: {error}", file=sys.stderr)
+        print(f"nanoexec: {_one_line(error)}", file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Nothing more can be flushed at exit either.
@@ -29,6 +29,13 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - see _usage_fault; what it does not know it raises again
         code = _usage_fault(error)
     sys.exit(code)
+
+
+def _one_line(error: NanoexecError) -> str:
+    """What an error says, parts of which may be a stranger's words: they must not drive the operator's terminal."""
+    from nanoexec.cli.render import printable
+
+    return printable(str(error))
 
 
 def _usage_fault(error: Exception) -> int:

@@ -8,7 +8,9 @@ import typer
 from nanoexec.cli.options import ARGUMENTS, CONFIG, PLAIN, ROOT, Plain, example, paths
 from nanoexec.cli.plain import Commands
 
-app = Commands(help="The actions that this node knows.")
+app = Commands(
+    help="The actions that this node knows.", epilog=example("nanoexec actions list", "nanoexec actions check")
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,7 @@ def list_actions(output: Plain = PLAIN, root: Path = ROOT) -> None:
         else:
             lacking = absent(manifest)
             rows.append((name, f"no: needs {', '.join(lacking)}" if lacking else "yes", manifest.summary))
-    render.say(*(render.printable(line) for line in render.table(rows)))
+    render.say(*render.table(rows))
 
 
 @app.command(epilog=example("nanoexec actions show puppet"))

@@ -8,7 +8,10 @@ import typer
 from nanoexec.cli.options import CONFIG, ROOT, example, paths
 from nanoexec.cli.plain import Commands
 
-app = Commands(help="The agent on a node.")
+app = Commands(
+    help="The agent on a node.",
+    epilog=example("nanoexec agent join hub.example.org:4446 TOKEN", "nanoexec agent serve"),
+)
 
 
 @app.command(epilog=example("nanoexec agent join hub.example.org:4446 TOKEN"))

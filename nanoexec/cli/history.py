@@ -98,7 +98,7 @@ def _show_trigger(detail: "TriggerDetail", output: Plain) -> None:
         f" -- {' '.join(trigger.command)}" if trigger.command else ""
     )
     render.say(
-        f"{trigger.id}  {detail.target}:{trigger.action}{words}",
+        render.printable(f"{trigger.id}  {detail.target}:{trigger.action}{words}"),
         f"issued {render.moment(trigger.issued)} by {trigger.by}, expires {render.moment(trigger.expires)}",
         "",
     )
@@ -124,9 +124,10 @@ def _show_run(reported: "RunReported", output: Plain) -> None:
         return
     word = render.outcome_word(run.outcome, changed=run.changed) if run.outcome else "running"
     took = f" in {format_duration(run.duration)}" if run.duration is not None else ""
-    render.say(
+    shown = (
         f"{run.id}  {run.action} on {reported.node}, {run.cause}, by {run.by}",
         f"started {render.moment(run.started)}, {word}{f': {run.reason}' if run.reason else ''}{took}",
         "",
-        *(render.printable(line) for line in run.output.text().splitlines()),
+        *run.output.text().splitlines(),
     )
+    render.say(*(render.printable(line) for line in shown))

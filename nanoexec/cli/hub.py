@@ -9,7 +9,10 @@ import typer
 from nanoexec.cli.options import CONFIG, PLAIN, ROOT, Plain, example, paths
 from nanoexec.cli.plain import Commands
 
-app = Commands(help="The hub on the central host.")
+app = Commands(
+    help="The hub on the central host.",
+    epilog=example("nanoexec hub init --name hub.example.org", "nanoexec hub serve"),
+)
 
 
 @app.command(epilog=example("nanoexec hub init --name hub.example.org"))

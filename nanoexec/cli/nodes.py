@@ -8,7 +8,7 @@ import typer
 from nanoexec.cli.options import PLAIN, ROOT, Plain, example, paths
 from nanoexec.cli.plain import Commands
 
-app = Commands(help="The machines that have joined.")
+app = Commands(help="The machines that have joined.", epilog=example("nanoexec nodes list"))
 
 CLOCK_OFF = 60.0  # seconds from which a node's clock is worth a warning
 
@@ -53,12 +53,13 @@ def show(
         render.print_json(render.plain(node))
         return
     state = f"revoked {render.moment(node.revoked)}" if node.revoked else "connected" if node.connected else "away"
-    render.say(
+    lines = (
         f"{node.name}: {state}, last heard {render.moment(node.seen)}, joined {render.moment(node.joined)}",
         f"certificate {node.key}, nanoexec {node.version or 'unknown'}, clock {_clock(node.skew)}",
         "actions:",
         *(f"  {action.name:20} {action.summary}" for action in node.actions),
     )
+    render.say(*(render.printable(line) for line in lines))
     reply = ask(paths(root), AskHistory(limit=10, node=node.name))
     if isinstance(reply, History) and reply.entries:
         render.say("last runs:", *(f"  {line}" for line in history.lines(reply.entries)))

@@ -72,7 +72,7 @@ def results(deliveries: Iterable[Delivery], *, colour: bool) -> list[str]:
     for (word, reason, text), members in sorted(groups.items(), key=lambda item: (_rank(item[0][0]), item[1][0].node)):
         nodes = fold(delivery.node for delivery in members)
         head = f"{nodes} ({len(members)})" if len(members) > 1 else nodes
-        title = paint(f"{word}{f': {reason}' if reason else ''}", word, colour=colour)
+        title = paint(f"{word}{f': {printable(reason)}' if reason else ''}", word, colour=colour)
         lines.append(f"{_BOLD + head + _PLAIN if colour else head}  {title}{_took(members)}")
         lines += [_INDENT + printable(line) for line in text.rstrip("\n").splitlines()]
     return lines
@@ -115,7 +115,8 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell; the first row is the heading."""
+    """Columns as wide as their widest cell, the first row the heading. A cell cannot drive the terminal either."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

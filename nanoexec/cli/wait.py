@@ -21,8 +21,12 @@ LOOK_EVERY = 0.5  # seconds between two looks at the clock while nothing comes i
 def issue(paths: Paths, request: control.Submit | control.Issue, output: Format, *, wait: bool) -> ExitCode:
     """Send a trigger to the hub and see it through. Raises as `HubConnection`."""
     with HubConnection(paths) as hub:
-        hub.send(request)
-        accepted = hub.receive()
+        try:
+            hub.send(request)
+            accepted = hub.receive()
+        except KeyboardInterrupt:
+            render.tell("stopped before the hub answered: `nanoexec history` says whether it accepted the trigger")
+            return ExitCode.INTERRUPTED
         if not isinstance(accepted, control.Accepted):
             raise ProtocolError("the hub did not say whether it accepted the trigger")
         tally = Tally(accepted.trigger, accepted.nodes, accepted.away, accepted.unknown)

@@ -81,7 +81,7 @@ def presence(nodes: Iterable[Node]) -> Finding:
     away = [node.name for node in members if not node.connected]
     here = len(members) - len(away)
     if not members:
-        return HUB.ok("nodes", "none has joined yet: `nanoexec hub token`, then `nanoexec agent join` on the machine")
+        return HUB.ok("nodes", "none is on the roster: `nanoexec hub token`, then `nanoexec agent join` on the machine")
     if not away:
         return HUB.ok("nodes", f"all {here} are connected")
     return HUB.warn("nodes", f"{here} connected, {len(away)} away: {fold(away)}: `nanoexec doctor` there says why")
@@ -90,11 +90,13 @@ def presence(nodes: Iterable[Node]) -> Finding:
 def refusals(counters: Mapping[str, int]) -> Finding:
     """What the hub has turned away since it started."""
     seen = [
-        f"{count} {what.replace('_', ' ')}" for what, count in sorted(counters.items()) if count and "refused" in what
+        f"{what.replace('_', ' ')}: {count}" for what, count in sorted(counters.items()) if count and "refused" in what
     ]
     if not seen:
         return HUB.ok("refused", "nobody and nothing since the hub started")
-    return HUB.warn("refused", f"{', '.join(seen)} since the hub started: its log says who")
+    return HUB.warn(
+        "refused", f"{', '.join(seen)}, since the hub started: peers are machines that are not on the roster"
+    )
 
 
 def manifests(offered: Sequence[str], faults: Sequence[str]) -> Finding:

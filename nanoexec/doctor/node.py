@@ -16,6 +16,7 @@ from nanoexec.doctor.identity import identity
 from nanoexec.errors import IdentityError, NanoexecError, StoreError, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
 from nanoexec.model import Credentials, identifier
+from nanoexec.runner.order import offers
 from nanoexec.wire import network, runner
 
 WITHIN: Final = 5.0  # seconds for each look at the hub
@@ -46,7 +47,7 @@ def examine(paths: Paths) -> Iterator[Finding]:
     else:
         yield from _hub(config, credentials, certificate)
     described = yield from _runner(paths, config)
-    yield _manifest(paths, described)
+    yield _manifest(paths, config, described)
     yield _journal(paths)
 
 
@@ -140,11 +141,13 @@ def _runner(paths: Paths, config: AgentConfig | None) -> Generator[Finding, None
     return None
 
 
-def _manifest(paths: Paths, described: runner.Described | None) -> Finding:
-    if described is not None:
-        return finding.manifests([action.name for action in described.actions], described.faults)
-    catalog = read_catalog(paths)
-    return finding.manifests(list(catalog.actions), [str(fault) for fault in catalog.faults])
+def _manifest(paths: Paths, config: AgentConfig | None, described: runner.Described | None) -> Finding:
+    """As the runner has it, or as the runner would have it if it ran."""
+    if described is None:
+        catalog = read_catalog(paths)
+        faults = tuple(str(fault) for fault in catalog.faults)
+        described = runner.Described(actions=offers(catalog, config or AgentConfig(hub="localhost")), faults=faults)
+    return finding.manifests([action.name for action in described.actions], described.faults)
 
 
 def _journal(paths: Paths) -> Finding:

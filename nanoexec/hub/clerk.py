@@ -52,23 +52,11 @@ class Clerk:
                 group.append(self._queue.get_nowait())
             await self._settle(group)
 
-    async def _settle(self, group: list[tuple[Decide, asyncio.Future[Decision]]]) -> None:
-        decided: list[tuple[asyncio.Future[Decision], Decision]] = []
-        changes: list[Change] = []
-        for decide, future in group:
-            if future.done():
-                continue
-            try:
-                decision = decide(self.core)
-            except NanoexecError as error:
-                _fail(future, error)
-            except Exception as error:  # noqa: BLE001 - a bug in one decision must not take the hub down with it
-                _log.exception("decision failed")
-                _fail(future, UnavailableError(f"the hub failed to decide: {error!r}"))
-            else:
-                decided.append((future, decision))
-                changes += decision.changes
-        if changes and not await self._commit(changes):
+    async def _settle(self, group: Sequence[tuple[Decide, "asyncio.Future[Decision]"]]) -> None:
+        decided, sound = self._decide(group)
+        changes = [change for _, decision in decided for change in decision.changes]
+        if not sound or (changes and not await self._commit(changes)):
+            self.core = await asyncio.get_running_loop().run_in_executor(self._writer, self._revive, self._store)
             if len(group) > 1:  # one of them may be at fault, and must not spoil the others for ever
                 for single in group:
                     await self._settle([single])
@@ -80,15 +68,32 @@ class Clerk:
             if not future.done():
                 future.set_result(decision)
 
-    async def _commit(self, changes: list[Change]) -> bool:
-        loop = asyncio.get_running_loop()
+    def _decide(
+        self, group: Sequence[tuple[Decide, "asyncio.Future[Decision]"]]
+    ) -> tuple[list[tuple["asyncio.Future[Decision]", Decision]], bool]:
+        """What the core decides on each, and whether it can be believed: a bug may have left it half changed."""
+        decided = []
+        sound = True
+        for decide, future in group:
+            if future.done():
+                continue
+            try:
+                decided.append((future, decide(self.core)))
+            except NanoexecError as error:
+                _fail(future, error)
+            except Exception as error:  # noqa: BLE001 - a bug in one decision must not take the hub down
+                _log.exception("decision failed")
+                _fail(future, UnavailableError(f"the hub failed to decide: {error!r}"))
+                sound = False
+        return decided, sound
+
+    async def _commit(self, changes: Sequence[Change]) -> bool:
         try:
-            await loop.run_in_executor(self._writer, self._store.commit, changes)
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, changes)
         except StoreError as error:
             if self.problem != str(error):
                 _log.error("%s", error)
             self.problem = str(error)
-            self.core = await loop.run_in_executor(self._writer, self._revive, self._store)
             return False
         self.problem = ""
         return True

@@ -63,13 +63,17 @@ def execute(
     passed on to its process group meanwhile. Raises `NotStartedError`.
     """
     reading, writing = os.pipe()
+    capture = Capture(limit)
+    started = time.monotonic()
     try:
         try:
             process = _spawn(command, writing)
         finally:
             os.close(writing)
         with _forwarding(forward, process.pid):
-            watch = _Watch(command, process.pid, reading, (*sinks, (capture := Capture(limit)).feed), lasting)
+            watch = _Watch(
+                command, process.pid, reading, sinks=(*sinks, capture.feed), lasting=lasting, started=started
+            )
             watch.run()
             if watch.timed_out:
                 _signal_group(process.pid, signal.SIGKILL)
@@ -87,14 +91,21 @@ class _Watch:
     """The state of one command while it runs."""
 
     def __init__(
-        self, command: Command, pid: int, pipe: int, sinks: Sequence[Sink], lasting: Callable[[int], object]
+        self,
+        command: Command,
+        pid: int,
+        pipe: int,
+        *,
+        sinks: Sequence[Sink],
+        lasting: Callable[[int], object],
+        started: float,
     ) -> None:
         self._command = command
         self._pid = pid
         self._pipe = pipe
         self._sinks = sinks
         self._lasting = lasting
-        self._started = time.monotonic()
+        self._started = started
         self._lasting_due = self._started + LASTING
         self._term_due = self._started + command.timeout
         self._kill_due = _NEVER

@@ -12,6 +12,7 @@ import msgspec
 
 from nanoexec.errors import ProtocolError
 from nanoexec.model import ActionOffer, DeliveryState, Identifier, Moment, NodeName, Order, Reason, Run, Trigger, Value
+from nanoexec.wire.fault import FAULTS, plain
 
 PROTOCOL: Final = 1
 MAX_FRAME: Final = 1 << 20  # bytes; the transports refuse more before it is read
@@ -214,8 +215,8 @@ def decode_trigger(body: bytes) -> Trigger:
         raise ProtocolError(f"trigger of {len(body)} bytes does not begin like a trigger of protocol {PROTOCOL}")
     try:
         trigger = _trigger.decode(body[len(_ORDER_MAGIC) :])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(f"trigger of {len(body)} bytes: {_plain(error)}") from None
+    except FAULTS as error:
+        raise ProtocolError(f"trigger of {len(body)} bytes: {plain(error)}") from None
     if not trigger.issued <= trigger.expires < float("inf"):
         raise ProtocolError(f"trigger {trigger.id}: it expires before it was issued")
     return trigger
@@ -231,12 +232,8 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, what: str) -> _T:
         raise ProtocolError(f"{what} frame speaks protocol {data[0]}, this side speaks {PROTOCOL}: {advice}")
     try:
         return decoder.decode(memoryview(data)[1:])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(f"{what} frame of {len(data)} bytes: {_plain(error)}") from None
-
-
-def _plain(error: Exception) -> str:
-    return str(error).replace("`", "").rstrip(".") or type(error).__name__
+    except FAULTS as error:
+        raise ProtocolError(f"{what} frame of {len(data)} bytes: {plain(error)}") from None
 
 
 def _kind(message: Message) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 from nanoexec.errors import ProtocolError
 from nanoexec.model import Value
+from nanoexec.wire.fault import FAULTS, plain
 
 VERSION: Final = 1
 MAX_MESSAGE: Final = 16 << 20  # bytes; a history of a thousand runs with their output fits
@@ -33,11 +34,13 @@ def length(header: bytes) -> int:
 
 def decode(decoder: msgspec.msgpack.Decoder[_T], body: bytes, what: str) -> _T:
     """The message in ``body``. Raises `ProtocolError`, which calls it ``what``."""
+    if not body:
+        raise ProtocolError(f"{what} is empty")
     if body[0] != VERSION:
         raise ProtocolError(
             f"{what} speaks local protocol {body[0]}, this side speaks {VERSION}: restart nanoexec's services"
         )
     try:
         return decoder.decode(memoryview(body)[1:])
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(f"{what} of {len(body)} bytes: {str(error).replace('`', '')}") from None
+    except FAULTS as error:
+        raise ProtocolError(f"{what} of {len(body)} bytes: {plain(error)}") from None

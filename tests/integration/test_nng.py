@@ -17,6 +17,7 @@ from nanoexec.errors import IdentityError, UnavailableError
 from nanoexec.model import Credentials
 from nanoexec.transport import LinkLostError, Peer
 from nanoexec.transport.nng import NngExchange, NngHubTransport, NngNodeTransport, tls
+from nanoexec.transport.nng.gate import CONNECTIONS
 from tests.support.pki import DAY, Authority
 
 pytestmark = pytest.mark.node
@@ -349,14 +350,36 @@ def test_what_is_no_request_at_all_is_not_answered(authority: Authority) -> None
     play(scene())
 
 
+def test_one_certificate_cannot_hold_any_number_of_connections(authority: Authority) -> None:
+    async def scene() -> None:
+        async with Hub(authority) as hub:
+            transport = hub.node(authority.issue(KEY, "web1"))
+            links = []
+            for number in range(1, CONNECTIONS + 3):
+                links.append(await transport.dial([b"ALL:"], SOON))
+                await until(lambda count=2 * number: len(hub.accepted) == count)  # both ways in before the next comes
+            for link in links[:2]:
+                with pytest.raises(LinkLostError):
+                    await asyncio.wait_for(link.receive(), SOON)
+            for link in links[2:]:
+                assert await link.request(b"x", SOON) == b"web1 said x"
+            await until(lambda: len(hub.exchange._gate._guests) == 2 * CONNECTIONS)
+            for link in links:
+                await link.close()
+
+    play(scene())
+
+
 def test_the_hub_gives_back_the_descriptors_and_tasks_of_those_that_came_and_went(authority: Authority) -> None:
     async def scene() -> None:
         async with Hub(authority) as hub:
             await hub.still_serves()
+            hub.exchange.disconnect(KEY)
             await until(lambda: not hub.exchange._gate._guests)
             before = descriptors()
             for _ in range(10):
                 await hub.still_serves()
+            hub.exchange.disconnect(KEY)  # also ends those whose end NNG has missed
             await until(lambda: not hub.exchange._gate._guests and descriptors() <= before)
             assert hub.exchange._replies._tasks == {}
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -19,6 +19,7 @@ from typing import Any, Self
 import pynng
 import pytest
 
+import nanoexec
 from nanoexec.errors import UnavailableError, UsageError
 from nanoexec.original import send
 
@@ -270,7 +271,7 @@ def test_commands_run_as_the_user_that_root_was_given_up_for(url: str, tmp_path:
 
 @contextlib.contextmanager
 def listen_command(url: str, root: Path, *options: str) -> Iterator[Path]:
-    """``nanoexec listen`` on a node that has the action ``greet`` and the broken ``faulty``; gives its output's file."""
+    """``nanoexec listen`` on a node with the action ``greet`` and the broken ``faulty``; gives its log."""
     manifests, log = root / "etc/nanoexec/actions.d", root / "log"
     manifests.mkdir(parents=True)
     (root / "etc/nanoexec/agent.toml").write_text('hub = "hub.example.org"\n')
@@ -279,8 +280,9 @@ def listen_command(url: str, root: Path, *options: str) -> Iterator[Path]:
         f'name = "greet"\nsummary = "Say hello"\ncommand = ["/bin/echo", "hello from the journal"]\nuser = "{user}"\n'
     )
     (manifests / "faulty.toml").write_text('name = "faulty"\ncommand = 7\n')
-    command = [sys.executable, "-m", "nanoexec", "listen", url, "--root", root, "--hostname", "web1", *options]
-    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+    command = [sys.executable, "-m", "nanoexec", "listen", url, "--root", str(root), "--hostname", "web1", *options]
+    environment = {**os.environ, "PYTHONPATH": str(Path(nanoexec.__file__).parents[1])}  # where it is not installed
+    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process:
         try:
             eventually(lambda: "WARNING" in log.read_text(), "the listener starts")
             yield log

@@ -43,6 +43,11 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def outcomes(deliveries: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """How each node's run ended; the delivery's state where there is no run."""
+    return {node: (d["run"] or {}).get("outcome") or d["state"] for node, d in deliveries.items()}
+
+
 class Service:
     """One daemon: its process, its log, its beginning and end."""
 
@@ -222,6 +227,14 @@ class Fleet:
         """The deliveries of a trigger as the hub has them now, by node."""
         document = json.loads(self.run("show", trigger, "-o", "json").stdout)
         return {delivery["node"]: delivery for delivery in document["deliveries"]}
+
+    def history(self, *words: str) -> list[dict[str, Any]]:
+        """What ran, newest first."""
+        return list(json.loads(self.run("history", "-o", "json", *words).stdout))
+
+    def status(self) -> dict[str, Any]:
+        """The hub in numbers."""
+        return dict(json.loads(self.run("hub", "status", "-o", "json").stdout))
 
     def wait_state(self, trigger: str, node: str, *states: str) -> dict[str, Any]:
         return wait_until(

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import pynng
@@ -13,7 +12,7 @@ from nanoexec.model import Credentials
 from nanoexec.transport import Accept, Notice, Peer, Respond
 from nanoexec.transport.limits import MAX_PUBLISHED, PUBLISH_QUEUE
 from nanoexec.transport.nng import tls
-from nanoexec.transport.nng.gate import Gate
+from nanoexec.transport.nng.gate import CONNECTIONS, Gate
 from nanoexec.transport.nng.message import SOCKET_LIMIT
 from nanoexec.transport.nng.replies import Replies
 from nanoexec.transport.presence import Presence
@@ -35,7 +34,8 @@ class NngHubTransport:
     async def serve(self, *, accept: Accept, respond: Respond, notice: Notice) -> "NngExchange":
         """Listen. Raises `UnavailableError` naming an address that cannot be had, `IdentityError`."""
         config = tls.hub_side(self._credentials) if self._credentials else None
-        exchange = NngExchange(self._identify, accept, respond, notice)
+        gate = Gate(self._identify, accept, CONNECTIONS if self._credentials else None)
+        exchange = NngExchange(gate, respond, notice)
         try:
             exchange.listen(*self._urls, config)
         except BaseException:
@@ -50,15 +50,13 @@ class NngHubTransport:
 class NngExchange:
     """Serving. ``publish_port`` and ``report_port`` are the ports listened on, 0 where the address has none."""
 
-    def __init__(
-        self, identify: Callable[[Any], Peer | None], accept: Accept, respond: Respond, notice: Notice
-    ) -> None:
+    def __init__(self, gate: Gate, respond: Respond, notice: Notice) -> None:
         self.publish_port = 0
         self.report_port = 0
         self._loop = asyncio.get_running_loop()
         self._presence = Presence(notice)
         self._closed = False
-        self._gate = Gate(identify, accept)
+        self._gate = gate
         self._publisher = pynng.Pub0(send_buffer_size=PUBLISH_QUEUE, recv_max_size=SOCKET_LIMIT)
         self._publisher.tcp_keepalive = True
         self._replies = Replies(self._gate.peer, respond)

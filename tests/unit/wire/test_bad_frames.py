@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nanoexec.errors import ProtocolError
 from nanoexec.model import Cause, DeliveryState, Order, Outcome, Output, Run, Trigger
 from nanoexec.wire import control, network, runner, stream
+from tests.unit.wire.values import examples
 
 pytestmark = pytest.mark.node
 
@@ -124,6 +125,7 @@ def test_a_frame_with_any_one_bit_flipped_is_read_or_refused(read: Read, frame: 
 
 
 @every_kind
+@examples
 @given(data=st.data())
 def test_a_frame_with_bytes_replaced_by_others_is_read_or_refused(
     read: Read, frame: bytes, data: st.DataObject
@@ -134,6 +136,7 @@ def test_a_frame_with_bytes_replaced_by_others_is_read_or_refused(
 
 
 @every_kind
+@examples
 @given(noise=st.binary(max_size=64))
 def test_random_bytes_behind_a_good_beginning_are_read_or_refused(read: Read, frame: bytes, noise: bytes) -> None:
     for size in (0, 1, 6, 20):

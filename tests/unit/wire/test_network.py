@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nanoexec.errors import ProtocolError
 from nanoexec.model import Order, Trigger
 from nanoexec.wire import network
-from tests.unit.wire.values import kinds, values
+from tests.unit.wire.values import examples, kinds, values
 
 pytestmark = pytest.mark.node
 
@@ -25,6 +25,7 @@ SPOKEN: list[tuple[Any, Callable[[bytes], Any]]] = [
 @pytest.mark.parametrize(
     ("kind", "read"), [pytest.param(kind, read, id=kind.__name__) for union, read in SPOKEN for kind in kinds(union)]
 )
+@examples
 @given(data=st.data())
 def test_every_message_is_read_as_it_was_written(
     kind: type[network.Message], read: Callable[[bytes], network.Message], data: st.DataObject
@@ -33,6 +34,7 @@ def test_every_message_is_read_as_it_was_written(
     assert read(network.encode(message)) == message
 
 
+@examples
 @given(message=values(network.Beacon) | values(network.Publication), node=values(network.Welcome).map(lambda w: w.node))
 def test_every_publication_is_read_as_it_was_written_whatever_its_topic(
     message: network.Published, node: str
@@ -41,6 +43,7 @@ def test_every_publication_is_read_as_it_was_written_whatever_its_topic(
         assert network.decode_published(network.publish(topic, message)) == message
 
 
+@examples
 @given(trigger=values(Trigger))
 def test_a_trigger_is_read_as_it_was_issued(trigger: Trigger) -> None:
     if trigger.issued <= trigger.expires:
@@ -77,6 +80,6 @@ def test_a_frame_that_no_peer_would_accept_is_not_sent() -> None:
 
 def test_the_largest_order_fits_into_every_frame_that_carries_one() -> None:
     offer = network.Offer("0123456789abcdef", Order(b"x" * (64 << 10), b"s" * 64))
-    publication = network.Publication(epoch="e" * 64, sequence=2**63 - 1, time=1e12, offer=offer)
+    publication = network.Publication(epoch="e" * 64, sequence=2**63 - 1, time=1e11, offer=offer)
     frame = network.publish(network.topic_of("n" * 253), publication)
     assert network.decode_published(frame) == publication

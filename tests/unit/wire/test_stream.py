@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nanoexec.errors import ProtocolError
 from nanoexec.wire import control, runner, stream
-from tests.unit.wire.values import kinds, values
+from tests.unit.wire.values import examples, kinds, values
 
 pytestmark = pytest.mark.node
 
@@ -24,6 +24,7 @@ SPOKEN: list[tuple[Any, Any]] = [
     ("kind", "read"),
     [pytest.param(kind, read, id=f"{kind.__module__}.{kind.__name__}") for union, read in SPOKEN for kind in kinds(union)],
 )
+@examples
 @given(data=st.data())
 def test_every_local_message_is_read_as_it_was_written(kind: Any, read: Any, data: st.DataObject) -> None:
     message = data.draw(values(kind))

@@ -3,9 +3,12 @@
 from typing import Any, Final, TypeVar
 
 import msgspec
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
+# No deadline: the machine may be busy, and how long reading takes is not the question here.
+examples: Final = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _T = TypeVar("_T")
 _TEXT: Final = st.characters(codec="utf-8")
 

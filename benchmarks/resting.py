@@ -1,0 +1,66 @@
+"""What an idle fleet costs: memory and CPU."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.fleet import spent
+from benchmarks.processes import memory_kib
+from tests.support.fleet import Fleet
+
+WATCHED = 60.0  # seconds
+_BARE = "import {module}, sys; print(flush=True); sys.stdin.read()"
+
+
+def measure(fleet: Fleet, alone: Fleet) -> list[str]:
+    """A Markdown section. ``alone`` is a fleet of one: on a real node little is shared with other Pythons."""
+    time.sleep(5)
+    before = spent(fleet)
+    began = time.perf_counter()
+    time.sleep(WATCHED)
+    seconds = time.perf_counter() - began
+    cpu = {name: 100 * (after - before[name]) / seconds for name, after in spent(fleet).items()}
+    nodes = len(fleet.nodes)
+    rows = [
+        f"## An idle fleet of {nodes}, watched for {seconds:.0f} s",
+        "",
+        "| | CPU, % of a core |",
+        "|---|---|",
+        f"| one agent (needed: under 0.1) | {cpu['agents'] / nodes:.3f} |",
+        f"| one runner, not socket-activated | {cpu['runners'] / nodes:.4f} |",
+        f"| the hub (needed: under 1) | {cpu['hub']:.2f} |",
+        "",
+        "| memory, PSS in MB | beside the whole fleet, median | on a machine with one node |",
+        "|---|---|---|",
+    ]
+    for name, one in (("agent (needed: at most 20)", "agent"), ("runner (needed: at most 12)", "runner")):
+        rows.append(f"| {name} | {_fleet(fleet, one):.1f} | {_fleet(alone, one):.1f} |")
+    for module in ("pynng", "sys"):
+        rows.append(f"| a bare `import {module}` | {_bare(module):.1f} | |")
+    assert fleet.hub.process is not None
+    hub = memory_kib(fleet.hub.process.pid) / 1024
+    return [*rows, f"| hub with {nodes} nodes | {hub:.1f} | |", ""]
+
+
+def _fleet(fleet: Fleet, one: str) -> float:
+    services = [getattr(node, one).process for node in fleet.nodes.values()]
+    return statistics.median(memory_kib(service.pid) for service in services) / 1024
+
+
+def _bare(module: str) -> float:
+    with subprocess.Popen(
+        [sys.executable, "-c", _BARE.format(module=module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        return memory_kib(process.pid) / 1024
+
+
+def machine() -> str:
+    """One line about where this was measured."""
+    with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123 - one line of a pseudo-file
+        model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "unknown")
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} cores of {model}, Linux {os.uname().release}, Python {sys.version.split()[0]}, load {load:.1f}"

@@ -1,0 +1,130 @@
+"""Asking the hub over its socket: what goes wrong there becomes one error that says what to do."""
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanoexec.cli.ask import HubConnection, HubSaidNoError, ask
+from nanoexec.config import Paths
+from nanoexec.errors import ExitCode, ProtocolError, UnavailableError
+from nanoexec.wire import control, stream
+from tests.support.fake_hub import answering, fake_hub
+
+pytestmark = pytest.mark.node
+
+NOBODY = 65534
+QUESTION = control.ListNodes()
+LIST = control.NodeList(nodes=())
+
+
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_root() -> Iterator[Path]:
+    """A directory that every user may search."""
+    directory = Path(tempfile.mkdtemp(prefix="nx"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_an_answer_comes_back_as_the_value_that_was_sent(tmp_path: Path) -> None:
+    with fake_hub(tmp_path, answering(LIST)) as paths:
+        assert ask(paths, QUESTION) == LIST
+
+
+def test_without_a_hub_the_error_names_the_socket_and_the_command_that_starts_one(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match=r"no hub answers at .*control\.sock .*`nanoexec hub serve`"):
+        ask(Paths(root=tmp_path), QUESTION)
+
+
+def test_a_socket_that_a_dead_hub_left_behind_is_no_hub(tmp_path: Path) -> None:
+    paths = Paths(root=tmp_path)
+    paths.run.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(paths.control_socket))
+    with pytest.raises(UnavailableError, match="no hub answers"):
+        ask(paths, QUESTION)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_ask_is_told_who_may(open_root: Path) -> None:
+    with fake_hub(open_root, answering(LIST)) as paths:
+        paths.control_socket.chmod(0o600)
+        with acting_as(NOBODY), pytest.raises(UnavailableError, match="you may not ask the hub: root may, and"):
+            ask(paths, QUESTION)
+        paths.control_socket.chmod(0o666)
+        with acting_as(NOBODY):
+            assert ask(paths, QUESTION) == LIST
+
+
+@pytest.mark.parametrize("sent", [0, 2, stream.HEADER, stream.HEADER + 3])
+def test_a_hub_that_hangs_up_within_a_reply_has_gone_away(tmp_path: Path, sent: int) -> None:
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        connection.sendall(stream.encode(LIST)[:sent])
+
+    with fake_hub(tmp_path, script) as paths, pytest.raises(UnavailableError, match="the hub hung up"):
+        ask(paths, QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("garbage", "said"),
+    [
+        (b"\xff\xff\xff\xff", "announces 4294967295 bytes"),
+        (b"\0\0\0\x01\x01", "announces 1 bytes"),
+        (b"\0\0\0\x03\x01zz", "control reply of 3 bytes"),
+        (b"\0\0\0\x03\x09zz", "local protocol 9"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "announces"),
+    ],
+)
+def test_a_reply_that_makes_no_sense_is_a_protocol_error(tmp_path: Path, garbage: bytes, said: str) -> None:
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        connection.sendall(garbage)
+        connection.recv(1)
+
+    with fake_hub(tmp_path, script) as paths, pytest.raises(ProtocolError, match=said):
+        ask(paths, QUESTION)
+
+
+@pytest.mark.parametrize(("given", "code"), [(5, ExitCode.NO_TARGET), (6, ExitCode.REFUSED), (99, ExitCode.UNABLE)])
+def test_the_hubs_no_carries_its_words_and_its_exit_code(tmp_path: Path, given: int, code: ExitCode) -> None:
+    failed = control.Failed(reason="no node matches", exit_code=given)
+    with fake_hub(tmp_path, answering(failed)) as paths, pytest.raises(HubSaidNoError, match="no node matches") as no:
+        ask(paths, QUESTION)
+    assert no.value.exit_code is code
+
+
+def test_waiting_a_limited_time_gives_none_and_loses_no_reply(tmp_path: Path) -> None:
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        data = stream.encode(LIST)
+        connection.sendall(data[:2])
+        connection.recv(1)  # the other side writes when it has waited in vain for the rest
+        connection.sendall(data[2:])
+        connection.recv(1)
+
+    def silent(connection: socket.socket, _request: control.Request) -> None:
+        connection.recv(1)
+
+    with fake_hub(tmp_path / "a", silent) as paths, HubConnection(paths) as hub:
+        hub.send(QUESTION)
+        began = time.monotonic()
+        assert hub.receive(within=0.05) is None
+        assert time.monotonic() - began < 5
+    with fake_hub(tmp_path / "b", script) as paths, HubConnection(paths) as hub:
+        hub.send(QUESTION)
+        os.write(hub.fileno(), b"!")
+        assert hub.receive(within=10) == LIST

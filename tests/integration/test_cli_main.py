@@ -1,0 +1,215 @@
+"""Exit codes and streams of the command line, as a shell sees them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from nanoexec.errors import ExitCode
+from nanoexec.model import Cause, DeliveryState, Outcome
+from nanoexec.record import HistoryEntry
+from nanoexec.wire import control, stream
+from tests.support.command_line import ENVIRONMENT, command, nanoexec_command
+from tests.support.fake_hub import ID, answering, fake_hub, make_delivery, make_trigger
+
+pytestmark = pytest.mark.node
+
+S = DeliveryState
+
+
+def accepted(*nodes: str, away: tuple[str, ...] = (), unknown: tuple[str, ...] = ()) -> control.Accepted:
+    return control.Accepted(trigger=make_trigger(), nodes=(*nodes, *away), away=away, unknown=unknown)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("no-such-command",),
+        ("trigger",),
+        ("trigger", "ALL:uptime", "--no-such-option"),
+        ("trigger", "uptime"),
+        ("trigger", "ALL:uptime", "-a", "noop"),
+        ("trigger", "ALL:uptime", "--expires", "soon"),
+        ("trigger", "ALL:Not An Action"),
+        ("history", "--limit", "0"),
+        ("actions", "show", "no-such-action"),
+        ("send", "ALL:uptime", "--listen", "udp://nowhere"),
+        ("send", "no-colon", "--listen", "tcp://127.0.0.1:4444"),
+        ("listen", "tcp://127.0.0.1"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_exits_with_2_and_says_why(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = nanoexec_command(tmp_path, *words) if words[0] != "send" else _without_root(*words)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stdout == ""
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _without_root(*words: str) -> "subprocess.CompletedProcess[str]":
+    whole = [word for word in command(Path("/"), *words) if word not in ("--root", "/")]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT)
+
+
+def test_without_a_hub_there_is_one_line_and_exit_status_1(tmp_path: Path) -> None:
+    done = nanoexec_command(tmp_path, "history")
+    assert (done.returncode, done.stdout) == (ExitCode.UNABLE, "")
+    assert done.stderr.startswith("nanoexec: no hub answers at ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("code", [ExitCode.UNABLE, ExitCode.USAGE, ExitCode.NO_TARGET, ExitCode.REFUSED])
+def test_the_hubs_no_is_one_printable_line_with_its_exit_code(tmp_path: Path, code: ExitCode) -> None:
+    with fake_hub(tmp_path, answering(control.Failed(reason="not\x1b[2J\ntoday", exit_code=code))):
+        done = nanoexec_command(tmp_path, "trigger", "ALL:uptime")
+    assert done.returncode == code
+    assert done.stderr.rstrip("\n").isprintable()
+    assert "today" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "code"),
+    [
+        (Outcome.SUCCEEDED, S.FINISHED, ExitCode.OK),
+        (Outcome.FAILED, S.FINISHED, ExitCode.RUN_FAILED),
+        (None, S.REFUSED, ExitCode.REFUSED),
+        (None, S.LOST, ExitCode.NO_ANSWER),
+    ],
+)
+def test_a_trigger_exits_with_what_became_of_it(
+    tmp_path: Path, outcome: Outcome | None, state: DeliveryState, code: ExitCode
+) -> None:
+    delivery = make_delivery("web1", state, outcome, text="up\n")
+    with fake_hub(tmp_path, answering(accepted("web1"), control.Progress(deliveries=(delivery,)))):
+        done = nanoexec_command(tmp_path, "trigger", "ALL:uptime", "-o", "json")
+    assert done.returncode == code
+    assert done.stderr == ""
+    document = json.loads(done.stdout)
+    assert (document["exit_code"], [d["state"] for d in document["deliveries"]]) == (code, [state])
+
+
+def test_results_go_to_standard_output_and_the_summary_to_standard_error(tmp_path: Path) -> None:
+    delivery = make_delivery("web1", outcome=Outcome.SUCCEEDED, text="up\n")
+    hub = answering(accepted("web1", away=("web2",)), control.Progress(deliveries=(delivery,)))
+    with fake_hub(tmp_path, hub):
+        done = nanoexec_command(tmp_path, "trigger", "ALL:uptime")
+    assert done.returncode == ExitCode.NO_ANSWER
+    assert done.stdout.splitlines()[:2] == ["web1  succeeded", "    up"]
+    assert done.stdout.splitlines()[2].startswith("web2  queued until ")
+    assert "1 succeeded, 1 queued until " in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_hub_that_dies_while_we_wait_is_said_and_is_no_success(tmp_path: Path) -> None:
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        connection.sendall(stream.encode(accepted("web1")))
+
+    with fake_hub(tmp_path, script):
+        done = nanoexec_command(tmp_path, "trigger", "ALL:uptime")
+    assert done.returncode == ExitCode.UNABLE
+    assert "the hub hung up" in done.stderr
+
+
+def interrupted(root: Path, replies: tuple[control.Reply, ...], *words: str) -> tuple[int, str]:
+    """Exit status and standard error of a command that gets Ctrl-C once the hub has its request and it has the replies:
+    the last of these makes it print a line.
+    """
+    asked = threading.Event()
+
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        for one in replies:
+            connection.sendall(stream.encode(one))
+        asked.set()
+        connection.recv(1)
+
+    with fake_hub(root, script):
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command(root, *words), stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT)
+        try:
+            assert asked.wait(30)
+            if replies:
+                assert process.stdout
+                assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    return process.returncode, said
+
+
+def test_ctrl_c_stops_waiting_and_says_what_goes_on_and_how_to_look_again(tmp_path: Path) -> None:
+    ended, running = make_delivery("web0", outcome=Outcome.SUCCEEDED), make_delivery("web1", S.RUNNING)
+    replies = (accepted("web0", "web1", away=("web2",)), control.Progress(deliveries=(ended, running)))
+    code, said = interrupted(tmp_path, replies, "trigger", "ALL:uptime", "-o", "jsonl")
+    assert code == ExitCode.INTERRUPTED
+    assert said.splitlines()[:2] == ["still running on web1", "queued for web2"]
+    assert f"`nanoexec show {ID}`" in said
+
+
+def test_ctrl_c_before_the_hub_answers_does_not_claim_to_know_whether_it_was_accepted(tmp_path: Path) -> None:
+    code, said = interrupted(tmp_path, (), "trigger", "ALL:uptime")
+    assert code == ExitCode.INTERRUPTED
+    assert "`nanoexec history` says whether it accepted the trigger" in said
+
+
+def test_ctrl_c_while_the_hub_thinks_ends_without_a_traceback(tmp_path: Path) -> None:
+    code, said = interrupted(tmp_path, (), "history")
+    assert code == ExitCode.INTERRUPTED
+    assert "Traceback" not in said
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    entry = HistoryEntry(id=ID, node="web1", action="uptime", cause=Cause.TRIGGER, by="root", at=1.0)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with fake_hub(tmp_path, answering(control.History(entries=(entry,) * 5000))):
+        done = subprocess.run(
+            command(tmp_path, "history"),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+            env=ENVIRONMENT,
+        )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (ExitCode.UNABLE, b"")
+
+
+def test_a_terminal_gets_a_bar_and_colours_unless_its_owner_wants_none(tmp_path: Path) -> None:
+    delivery = make_delivery("web1", outcome=Outcome.FAILED, text="no\n")
+    hub = answering(accepted("web1"), control.Progress(deliveries=(delivery,)))
+    with fake_hub(tmp_path, hub):
+        assert b"\x1b[31mfailed" in on_a_terminal(tmp_path)
+        assert b"\x1b[31m" not in on_a_terminal(tmp_path, NO_COLOR="1")
+
+
+def on_a_terminal(root: Path, **environment: str) -> bytes:
+    """What a terminal gets of a trigger."""
+    keeper, end = os.openpty()
+    process = subprocess.Popen(
+        command(root, "trigger", "ALL:uptime"),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        env={**{k: v for k, v in ENVIRONMENT.items() if k != "NO_COLOR"}, "TERM": "xterm", **environment},
+    )
+    os.close(end)
+    seen = b""
+    try:
+        while True:
+            try:
+                seen += os.read(keeper, 4096)
+            except OSError:  # EIO: nobody has the terminal any more
+                break
+        assert process.wait(30) == ExitCode.RUN_FAILED
+    finally:
+        process.kill()
+        process.wait()
+        os.close(keeper)
+    return seen

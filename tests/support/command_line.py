@@ -1,0 +1,27 @@
+"""The command line as a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import nanoexec
+
+_PACKAGE: Final = Path(nanoexec.__file__).parents[1]
+# A command that becomes another does so with -P, which leaves the present directory out of the path.
+ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(_PACKAGE), "COLUMNS": "200"}
+_GROUPS: Final = frozenset({"hub", "agent", "nodes", "actions"})
+
+
+def command(root: Path, *words: str) -> list[str]:
+    """The words of ``nanoexec WORDS --root ROOT``."""
+    place = 2 if words[0] in _GROUPS else 1
+    return [sys.executable, "-m", "nanoexec", *words[:place], "--root", str(root), *words[place:]]
+
+
+def nanoexec_command(root: Path, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end."""
+    return subprocess.run(
+        command(root, *words), capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT, **options
+    )
