@@ -37,8 +37,7 @@ def measure(fleet: Fleet, alone: Fleet) -> list[str]:
     ]
     for name, one in (("agent (needed: at most 20)", "agent"), ("runner (needed: at most 12)", "runner")):
         rows.append(f"| {name} | {_fleet(fleet, one):.1f} | {_fleet(alone, one):.1f} |")
-    for module in ("pynng", "sys"):
-        rows.append(f"| a bare `import {module}` | {_bare(module):.1f} | |")
+    rows += [f"| a bare `import {module}` | {_bare(module):.1f} | |" for module in ("pynng", "sys")]
     assert fleet.hub.process is not None
     hub = memory_kib(fleet.hub.process.pid) / 1024
     return [*rows, f"| hub with {nodes} nodes | {hub:.1f} | |", ""]
@@ -63,4 +62,5 @@ def machine() -> str:
     with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123 - one line of a pseudo-file
         model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "unknown")
     load = os.getloadavg()[0]
-    return f"{os.cpu_count()} cores of {model}, Linux {os.uname().release}, Python {sys.version.split()[0]}, load {load:.1f}"
+    versions = f"Linux {os.uname().release}, Python {sys.version.split()[0]}"
+    return f"{os.cpu_count()} cores of {model}, {versions}, load average {load:.1f}"

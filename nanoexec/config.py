@@ -164,6 +164,7 @@ def convert(document: dict[str, Any], wanted: type[_T], file: PurePath) -> _T:
 
 def _fault(text: str) -> str:
     """What msgspec says, with the key first: ``publish_port: expected int, got str``."""
+    text = text if text.isprintable() else text.encode("unicode_escape").decode()  # TOML allows any key in quotes
     what, _, where = text.partition(" - at `")
     key = where.rstrip("`").removeprefix("$").removeprefix(".")
     if "unknown field" in what:

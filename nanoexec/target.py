@@ -48,7 +48,9 @@ def resolve(expression: str, roster: Collection[str], groups: Mapping[str, str])
     nodes = taken - removed
     if not nodes:
         missing = f": not on the roster: {fold(unknown - removed)}" if unknown - removed else ""
-        raise NoTargetError(f"target {expression!r} matches no node{missing} (`nanoexec nodes list` shows the roster)")
+        raise NoTargetError(
+            f"target {_short(expression)!r} matches no node{missing} (`nanoexec nodes list` shows the roster)"
+        )
     return Resolution(_sorted(nodes), _sorted(unknown - removed))
 
 
@@ -77,9 +79,9 @@ def _terms(
 ) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """What the terms take, what they remove, and which names they give that are on no roster."""
     if not expression or len(expression) > MAX_EXPRESSION or not _ALLOWED.fullmatch(expression):
-        shown = expression if len(expression) <= _SHOWN else expression[: _SHOWN - 3] + "..."
         raise TargetError(
-            f"target {shown!r} cannot be read: write ALL, a name, web[01-20], web* or @group, joined by commas"
+            f"target {_short(expression)!r} cannot be read: "
+            "write ALL, a name, web[01-20], web* or @group, joined by commas"
         )
     taken: set[str] = set()
     removed: set[str] = set()
@@ -157,14 +159,13 @@ def _check_size(terms: Iterable[str]) -> None:
                 break
         total += count
         if total > MAX_NODES:
-            shown = term if len(term) <= _SHOWN else term[: _SHOWN - 3] + "..."
-            raise TargetError(f"target means more than {MAX_NODES} nodes at {shown!r}")
+            raise TargetError(f"target means more than {MAX_NODES} nodes at {_short(term)!r}")
 
 
 def _range_size(part: str) -> int:
     match = _RANGE.fullmatch(part)
     if not match:
-        raise TargetError(f"range {part!r} in a node set cannot be read: write it like [01-20] or [1,3,5-9]")
+        raise TargetError(f"range {_short(part)!r} in a node set cannot be read: write it like [01-20] or [1,3,5-9]")
     first, last, step = match[1], match[2] or match[1], int(match[3] or 1)
     if int(last) < int(first) or step == 0:
         raise TargetError(f"range {part!r} in a node set goes nowhere: write it like [01-20]")
@@ -175,6 +176,8 @@ def _measured(nodes: str) -> Any:
     """The set in a trigger, which may be long, if it is not too large."""
     if len(nodes) > MAX_SET:
         raise TargetError(f"node set of {len(nodes)} characters is too long: at most {MAX_SET} are accepted")
+    if not _ALLOWED.fullmatch(nodes):
+        raise TargetError(f"node set {_short(nodes)!r} cannot be read: it has characters that no name has")
     _check_size(_split(nodes))
     return _parse(nodes)
 
@@ -185,7 +188,11 @@ def _parse(expression: str) -> Any:
     try:
         return NodeSet(expression, resolver=RESOLVER_NOGROUP)
     except (NodeSetException, ValueError) as error:
-        raise TargetError(f"node set {expression!r} cannot be read: {error}") from None
+        raise TargetError(f"node set {_short(expression)!r} cannot be read: {_short(str(error))}") from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _nodeset_of(names: Iterable[str]) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, Final
 import nanoexec
 
 _PACKAGE: Final = Path(nanoexec.__file__).parents[1]
-# A command that becomes another does so with -P, which leaves the present directory out of the path.
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(_PACKAGE), "COLUMNS": "200"}
 _GROUPS: Final = frozenset({"hub", "agent", "nodes", "actions"})
 
@@ -17,7 +16,8 @@ _GROUPS: Final = frozenset({"hub", "agent", "nodes", "actions"})
 def command(root: Path, *words: str) -> list[str]:
     """The words of ``nanoexec WORDS --root ROOT``."""
     place = 2 if words[0] in _GROUPS else 1
-    return [sys.executable, "-m", "nanoexec", *words[:place], "--root", str(root), *words[place:]]
+    # -P, as for the installed script: the present directory is not on the path.
+    return [sys.executable, "-P", "-m", "nanoexec", *words[:place], "--root", str(root), *words[place:]]
 
 
 def nanoexec_command(root: Path, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":

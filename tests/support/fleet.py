@@ -48,6 +48,14 @@ def outcomes(deliveries: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {node: (d["run"] or {}).get("outcome") or d["state"] for node, d in deliveries.items()}
 
 
+def assert_one_line(done: "subprocess.CompletedProcess[str]", status: int, *said: str) -> str:
+    """A command that ended with this status and said why, in one line that holds all of ``said``; the line."""
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines), done.stdout) == (status, 1, ""), f"{done.returncode}\n{done.stdout}{done.stderr}"
+    assert [part for part in said if part not in lines[0]] == [], lines[0]
+    return lines[0]
+
+
 class Service:
     """One daemon: its process, its log, its beginning and end."""
 

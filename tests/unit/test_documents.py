@@ -162,7 +162,7 @@ def test_a_command_that_a_document_shows_exists_with_these_options(document: str
 
 def test_the_readme_shows_the_way_from_nothing_to_a_result() -> None:
     shown = [line for document, line in mentioned() if document == "README.md"]
-    for beginning in ("hub init", "hub serve", "hub token", "agent join", "agent serve", "trigger", "demo")[:-1]:
+    for beginning in ("hub init", "hub serve", "hub token", "agent join", "agent serve", "trigger"):
         assert any(line.startswith(f"nanoexec {beginning}") for line in shown), beginning
 
 

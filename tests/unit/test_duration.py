@@ -1,7 +1,7 @@
 """Durations as people write and read them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoexec.duration import format_duration, parse_duration
@@ -42,6 +42,7 @@ def test_nothing_and_for_ever_are_refused(text: str) -> None:
         parse_duration(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_text_gives_a_duration_within_bounds_or_a_usage_error(text: str) -> None:
     try:
@@ -69,6 +70,7 @@ def test_a_duration_is_shown_in_two_units_at_most(seconds: float, text: str) -> 
     assert format_duration(seconds) == text
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10 * 365 * 86400))
 def test_what_is_shown_is_never_more_than_the_unit_left_out_away(seconds: int) -> None:
     shown = parse_duration(format_duration(float(seconds)).replace(" ", ""))

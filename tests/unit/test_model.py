@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanoexec.model import (
@@ -75,6 +75,7 @@ def test_what_a_node_has_taken_does_not_expire() -> None:
     assert not may_follow(S.RUNNING, S.EXPIRED)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=10, max_size=10))
 def test_an_id_is_sixteen_letters_that_nobody_misreads(random_bytes: bytes) -> None:
     made = identifier(random_bytes)
@@ -82,6 +83,7 @@ def test_an_id_is_sixteen_letters_that_nobody_misreads(random_bytes: bytes) -> N
     assert not set(made) & set("ilou")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**80 - 1), st.integers(0, 2**80 - 1))
 def test_different_randomness_gives_different_ids_in_the_same_order(one: int, other: int) -> None:
     ids = [identifier(number.to_bytes(10, "big")) for number in (one, other)]

@@ -90,7 +90,7 @@ class Gate:
         if not self._accept(peer) or not guest.welcome:
             return False
         if self._limit:
-            for surplus in older[: len(older) + 1 - self._limit]:
+            for surplus in older[: max(0, len(older) + 1 - self._limit)]:
                 _close(surplus.pipe)
         return True
 
