@@ -1,7 +1,6 @@
 """Small files, read with a clear error and written so that a crash leaves the old or the new one, never a third."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from nanoexec.errors import ConfigError
@@ -21,6 +20,8 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
     Run as root, the file gets the owner of its directory: what the agent must read is made for the agent. Raises
     `ConfigError`.
     """
+    import tempfile  # noqa: PLC0415 - a megabyte, which the runner and every crontab slot would pay for reading a file
+
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

@@ -12,6 +12,7 @@ import msgspec
 ID_LENGTH: Final = 16
 ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 MAX_REASON: Final = 1000
+MAX_ORDER: Final = 64 << 10  # bytes of a trigger
 
 NodeName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
 ActionName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,62}\Z")]
@@ -206,7 +207,7 @@ class Instant(Value, frozen=True):
 class Order(Value, frozen=True, array_like=True):
     """A trigger as the exact bytes that were issued, with the Ed25519 signature over them (empty when not signed)."""
 
-    body: Annotated[bytes, msgspec.Meta(max_length=64 << 10)]
+    body: Annotated[bytes, msgspec.Meta(max_length=MAX_ORDER)]
     signature: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
 
 

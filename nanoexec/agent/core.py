@@ -11,7 +11,7 @@ from typing import Final
 from nanoexec import __version__
 from nanoexec.agent.handover import Handovers
 from nanoexec.agent.outbox import Cursor, Outbox
-from nanoexec.errors import ProtocolError, RefusedError, TargetError
+from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError
 from nanoexec.model import ActionOffer, Cause, DeliveryState, Instant, Order, Run, Value
 from nanoexec.target import contains
 from nanoexec.wire import network, runner
@@ -30,7 +30,9 @@ class Note(Value, frozen=True):
 
 
 class AgentCore:
-    """The agent's memory. ``verify`` raises `RefusedError` for an order that this node does not trust."""
+    """The agent's memory. ``verify`` raises `RefusedError` for an order that this node does not trust, and
+    `ConfigError` when it cannot judge. Both refuse the order.
+    """
 
     def __init__(self, *, name: str, verify: Callable[[Order], None], cursor: Cursor) -> None:
         self.name = name
@@ -135,7 +137,6 @@ class AgentCore:
             raise ProtocolError(f"the hub knows this node as {answer.node}: set name = {answer.node!r} in agent.toml")
         self._welcomed = True
         self._epoch, self._sequence, self._interval = answer.epoch, answer.sequence, answer.interval
-        self._beacon = now.steady
         if hello.actions == self._actions:
             self._actions_news = False
         pause = 0.0 if self._actions_news else AGAIN if answer.more else answer.interval
@@ -149,7 +150,10 @@ class AgentCore:
             return
         try:
             self._verify(offer.order)
-        except RefusedError as error:
+        except (
+            RefusedError,
+            ConfigError,
+        ) as error:  # a fault in the node's own signers is for the operator to see, too
             self._note("orders_refused", f"trigger {offer.id}: {error}")
             self.outbox.ack(network.Ack(trigger=offer.id, state=DeliveryState.REFUSED, reason=str(error)))
             return

@@ -1,10 +1,12 @@
 """Joining a hub: make a key here, check the hub against the token, get a certificate, write it all down."""
 
+import asyncio
+
 import msgspec
 
 from nanoexec.agent.identity import read_config
 from nanoexec.config import AgentConfig, Paths
-from nanoexec.errors import ConfigError, ProtocolError, RefusedError, UsageError
+from nanoexec.errors import ConfigError, ProtocolError, RefusedError, UnavailableError, UsageError
 from nanoexec.files import write_atomically
 from nanoexec.keys import credentials, token
 from nanoexec.model import Credentials
@@ -30,7 +32,7 @@ async def join(paths: Paths, address: str, pasted: str, name: str) -> AgentConfi
     """Join as ``name``. The key never leaves this machine; the token is used once and kept nowhere.
 
     Raises `UsageError` for a damaged token, `IdentityError` when the hub is not the token's, `RefusedError` with the
-    hub's reason, `LinkLostError` when it cannot be reached, `ConfigError` when the result cannot be written.
+    hub's reason, `UnavailableError` when it cannot be reached, `ConfigError` when the result cannot be written.
     """
     from nanoexec.keys import ca  # noqa: PLC0415 - cryptography, which only joining needs on a node
 
@@ -39,6 +41,7 @@ async def join(paths: Paths, address: str, pasted: str, name: str) -> AgentConfi
     before = _present_config(paths)
     url = f"tls+tcp://{f'[{host}]' if ':' in host else host}:{port}"
 
+    await _try(host, port)
     shown = await _ask(url, network.CaRequest(), None, ticket.hub)
     if not isinstance(shown, network.CaAnswer):
         raise ProtocolError(f"{address} does not answer like a hub that lets machines join")
@@ -64,6 +67,23 @@ async def join(paths: Paths, address: str, pasted: str, name: str) -> AgentConfi
     credentials.write_node(paths.agent_state, Credentials(ca=authority, certificate=answer.certificate, key=key))
     _write_config(paths, joined)
     return joined
+
+
+async def _try(host: str, port: int) -> None:
+    """Whether anybody listens there: NNG would not say that nobody does, only wait. Raises `UnavailableError`."""
+    try:
+        async with asyncio.timeout(WITHIN):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        raise UnavailableError(
+            f"{host} port {port}: connection refused: machines may join only while a token is outstanding "
+            "(`nanoexec hub token` on the hub makes one, and says the port)"
+        ) from None
+    except TimeoutError:
+        raise UnavailableError(f"{host} port {port}: no answer within {WITHIN:.0f} s") from None
+    except OSError as error:
+        raise UnavailableError(f"{host} port {port}: cannot connect: {error.strerror or error}") from None
+    writer.close()
 
 
 async def _ask(url: str, question: network.Message, ca: str | None, hub_name: str) -> network.JoinReply:
@@ -98,7 +118,7 @@ def _write_config(paths: Paths, config: AgentConfig) -> None:
 def set_keys(text: str, wanted: dict[str, str | int]) -> str:
     """A flat TOML text with these top-level keys set: replaced where they stand, added before the first table."""
     left = dict(wanted)
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n") if text else []  # TOML knows no other line break, `splitlines` does
     end = next((number for number, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
     for number in range(end):
         key = lines[number].partition("=")[0].strip()

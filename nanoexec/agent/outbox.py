@@ -11,7 +11,8 @@ from typing import Final
 from nanoexec.model import DeliveryState, Run, Value
 from nanoexec.wire.network import Ack, Answer, Denied, Question, Report
 
-REPORT_SIZE: Final = 256 << 10  # bytes of output in one report, but at least one run
+REPORT_SIZE: Final = 256 << 10  # bytes of one report, but at least one run
+_RUN_SIZE: Final = 1 << 10  # bytes of everything in a run but its output, command and arguments
 REMEMBERED: Final = 1000  # runs that are known to be stored at the hub
 
 
@@ -40,8 +41,9 @@ class Outbox:
             self._acks[ack.trigger] = ack
 
     def add(self, run: Run) -> None:
-        """Report a run that has an outcome."""
-        if self._stored.get(run.id, 0) < run.change:
+        """Report a run that has an outcome, unless newer news of it is known or waiting."""
+        waiting = self._runs.get(run.id)
+        if self._stored.get(run.id, 0) < run.change and (waiting is None or waiting.change < run.change):
             self._runs[run.id] = run
             self._acks.pop(run.id, None)
 
@@ -72,7 +74,7 @@ class Outbox:
         size = 0
         chosen: list[Run] = []
         for run in self._runs.values():
-            size += len(run.output.head) + len(run.output.tail)
+            size += _size(run)
             if chosen and (size > REPORT_SIZE or self._one_by_one):
                 break
             chosen.append(run)
@@ -111,3 +113,9 @@ class Outbox:
     def _advance(self) -> None:
         if self._batch is not None and not self._awaited:
             self.cursor, self._batch = self._batch, None
+
+
+def _size(run: Run) -> int:
+    """How many bytes a run takes in a report: rather too many than too few, in the longest spelling of UTF-8."""
+    texts = (run.by, run.reason, *run.command, *run.arguments, *run.arguments.values())
+    return _RUN_SIZE + len(run.output.head) + len(run.output.tail) + 4 * sum(map(len, texts))

@@ -27,6 +27,7 @@ RUNNER_WITHIN: Final = 10.0
 FIRST_BACKOFF: Final = 1.0
 LAST_BACKOFF: Final = 60.0
 STEADY_AFTER: Final = 60.0  # seconds that a link must have lasted to count as good
+QUIET: Final = 5.0
 DESCRIBE_EVERY: Final = 300.0
 TICK: Final = 1.0
 _log = logging.getLogger("nanoexec.agent")
@@ -61,6 +62,7 @@ class Agent:
         self._stir = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._describe_at = 0.0
+        self._look_at = 0.0
         self._problem = ""
         self._was_welcomed = False
 
@@ -183,6 +185,7 @@ class Agent:
                     if isinstance(reply, runner.Told):
                         known = True
                         self.core.told(reply.run)
+                        self._look_at = self._now().steady + QUIET
                     elif isinstance(reply, runner.Rejected):
                         known = True
                         self.core.rejected(offer.id, reply.reason, self._now(), final=reply.final)
@@ -218,7 +221,12 @@ class Agent:
                 _log.warning("%s", fault)
 
     def _look_at_journal(self) -> None:
-        """A cheap look: whoever writes the journal, cron's runs too, moves its change time."""
+        """A cheap look: whoever writes the journal, cron's runs too, moves its change time.
+
+        What the runner has just told need not be read again at once, while a whole fleet may be busy with a trigger.
+        """
+        if self._now().steady < self._look_at:
+            return
         seen = tuple(_signature(file) for file in self._journal_files)
         if seen != self._journal_seen:
             self._journal_seen = seen

@@ -10,13 +10,12 @@ from nanoexec.cli.plain import Commands
 
 app = Commands(help="The machines that have joined.", epilog=example("nanoexec nodes list"))
 
-CLOCK_OFF = 60.0  # seconds from which a node's clock is worth a warning
-
 
 @app.command("list", epilog=example("nanoexec nodes list", "nanoexec nodes list -o json | jq -r '.[].name'"))
 def list_nodes(output: Plain = PLAIN, root: Path = ROOT) -> None:
     """Show every node: is it here, since when, how far is its clock off."""
     from nanoexec.cli import render
+    from nanoexec.doctor.finding import CLOCK_OFF
 
     nodes = _roster(root)
     if output is Plain.JSON:

@@ -123,7 +123,7 @@ def certificate(side: Side, name: str, expected: str, not_after: float, now: flo
     until = f"{datetime.fromtimestamp(not_after, UTC):%Y-%m-%d}"
     if name != expected:
         advice = (
-            f"set name = {name!r} in agent.toml, or join again" if side is NODE else f"set name = {name!r} in hub.toml"
+            f"set name = {name!r} in agent.toml, or join again" if side == NODE else f"set name = {name!r} in hub.toml"
         )
         return side.fail("certificate", f"it is for {name}, and this {side.name} is {expected}: {advice}")
     if not_after - now < EXPIRES_SOON:

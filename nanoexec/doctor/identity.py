@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nanoexec.doctor import finding
 from nanoexec.doctor.finding import Finding, Level, Side
-from nanoexec.errors import IdentityError, NanoexecError
+from nanoexec.errors import ConfigError, IdentityError
 from nanoexec.files import read_bytes
 from nanoexec.keys.credentials import read_key
 from nanoexec.model import Credentials
@@ -30,7 +30,7 @@ def identity(
 
 def _key(side: Side, file: Path) -> Finding:
     try:
-        read_key(file, "`nanoexec hub init` makes it" if side is finding.HUB else "`nanoexec agent join` makes it")
+        read_key(file, _advice(side))
     except IdentityError as error:
         return side.fail("key", str(error))
     return side.ok("key", f"{file}: only its owner can read it")
@@ -43,11 +43,15 @@ def _certificate(side: Side, file: Path, name: str | None, now: float) -> Findin
         text = read_bytes(file, f"the {side.name}'s certificate").decode("ascii", "replace")
         info = describe(text)
     except IdentityError as error:
-        return side.fail("certificate", f"{file}: {error}")
-    except NanoexecError as error:
-        return side.fail("certificate", str(error))
+        return side.fail("certificate", f"{file}: {error}; {_advice(side)}")
+    except ConfigError as error:
+        return side.fail("certificate", f"{error}; {_advice(side)}")
     try:
         check_validity(info, now, file)
     except IdentityError as error:
         return side.fail("certificate", str(error))
     return finding.certificate(side, info.name, name or info.name, info.not_after, now)
+
+
+def _advice(side: Side) -> str:
+    return f"`nanoexec {'hub init' if side == finding.HUB else 'agent join'}` makes it"

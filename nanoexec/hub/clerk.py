@@ -63,7 +63,10 @@ class Clerk:
             for future, _ in decided:
                 _fail(future, UnavailableError(f"the hub cannot write its database: {self.problem}"))
             return
-        self._committed(changes)
+        try:
+            self._committed(changes)
+        except Exception:  # noqa: BLE001 - what is on disk has happened, whether or not the news could be told
+            _log.exception("telling what was stored failed")
         for future, decision in decided:
             if not future.done():
                 future.set_result(decision)

@@ -12,7 +12,19 @@ from nanoexec import target
 from nanoexec.errors import RefusedError, UsageError
 from nanoexec.hub.ledger import Entry, Ledger
 from nanoexec.hub.roster import Roster
-from nanoexec.model import EVERY_NODE, EXEC, Cause, DeliveryState, Instant, Order, Outcome, Run, Trigger, Value
+from nanoexec.model import (
+    EVERY_NODE,
+    EXEC,
+    MAX_ORDER,
+    Cause,
+    DeliveryState,
+    Instant,
+    Order,
+    Outcome,
+    Run,
+    Trigger,
+    Value,
+)
 from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, TriggerIssued
 from nanoexec.wire import network
 from nanoexec.wire.control import Accepted, Prepared, Wanted
@@ -77,7 +89,7 @@ class HubCore:
                 ids = [run.id for run in question.runs if run.cause is Cause.TRIGGER]
             case _:
                 ids = []
-        return [id_ for id_ in ids if self.ledger.get(id_) is None]
+        return [id_ for id_ in ids if not self.ledger.keep(id_)]
 
     def _hello(self, node: str, hello: network.Hello, now: Instant) -> Decision:
         changes = self.roster.hello(node, hello, now)
@@ -107,20 +119,17 @@ class HubCore:
         if ack.state not in _ACKS:
             return Decision(answer=network.Denied(reason=f"an ack cannot say {ack.state}", time=now.wall))
         changes = self.ledger.move(ack.trigger, node, ack.state, now.wall, ack.reason)
-        return self._settled(changes, {ack.trigger}, now)
+        return Decision(changes=tuple(changes), answer=network.Received(time=now.wall))
 
     def _report(self, node: str, report: network.Report, now: Instant) -> Decision:
-        changes: list[Change] = []
-        for run in report.runs:
+        for run in report.runs:  # all of them before anything moves: what is denied has not happened
             if run.outcome is None:
                 return Decision(answer=network.Denied(reason=f"run {run.id} has not ended", time=now.wall))
+        changes: list[Change] = []
+        for run in report.runs:
             changes.append(RunReported(node=node, run=run, at=now.wall))
             if run.cause is Cause.TRIGGER:
                 changes += self.ledger.move(run.id, node, _state_of(run), now.wall, run.reason)
-        return self._settled(changes, {run.id for run in report.runs}, now)
-
-    def _settled(self, changes: Sequence[Change], triggers: set[str], now: Instant) -> Decision:
-        self.ledger.forget_closed(triggers)
         return Decision(changes=tuple(changes), answer=network.Received(time=now.wall))
 
     # Wishes of operators
@@ -144,6 +153,9 @@ class HubCore:
             timeout=wanted.timeout,
             command=wanted.command,
         )
+        size = len(network.encode_trigger(trigger))
+        if size > MAX_ORDER:  # nodes would refuse every frame that carries it
+            raise UsageError(f"the trigger has {size} bytes, at most {MAX_ORDER}: shorten its arguments or its target")
         return trigger, found.unknown
 
     def prepared(self, wanted: Wanted, by: str, id_: str, now: Instant) -> Prepared:
@@ -196,10 +208,8 @@ class HubCore:
         if known is None:
             raise UsageError(f"no node {node} has ever joined (`nanoexec nodes list`)")
         changes = self.roster.revoke(node, now)
-        touched = set(self.ledger.open_of(node))
-        for trigger in touched:
+        for trigger in self.ledger.open_of(node):
             changes += self.ledger.move(trigger, node, DeliveryState.LOST, now.wall, "the node was revoked")
-        self.ledger.forget_closed(touched)
         return Decision(changes=tuple(changes), disconnect=(known.key,))
 
     def add_token(self, token: TokenMade) -> Decision:
@@ -217,9 +227,10 @@ class HubCore:
     def tick(self, now: Instant) -> Decision:
         """What is due: expiries, nodes that fell silent, offers to repeat."""
         changes = self.ledger.end_overdue(now.wall)
-        self.ledger.forget_closed({change.trigger for change in changes})
-        for node in self.roster.silent(now, SILENT_AFTER * self.interval):
-            self.roster.away(node)
+        self.ledger.forget_closed(now.steady)
+        silent = self.roster.silent(now, SILENT_AFTER * self.interval)
+        for lost in silent:
+            self.roster.away(lost.name)
         frames = []
         for entry, node in self.ledger.due_retries(now.steady):
             if self.roster.is_connected(node):
@@ -227,7 +238,8 @@ class HubCore:
                 frames.append(self._frame(network.topic_of(node), entry, now))
             else:
                 self.ledger.forget_retry(entry.trigger.id, node)  # it is offered everything when it returns
-        return Decision(changes=tuple(changes), frames=tuple(frames))
+        # A silent node's connections are cut: NNG can miss that a peer has gone, and only this ends such a connection.
+        return Decision(changes=tuple(changes), frames=tuple(frames), disconnect=tuple(lost.key for lost in silent))
 
     def beacon(self, now: Instant) -> Decision:
         """The frame that says the hub is here."""

@@ -1,7 +1,8 @@
 """The deliveries that are still open: a memory of what the store holds, indexed by what the hub must do next. Pure.
 
 A trigger is in the ledger while any of its deliveries is open, and again when a node brings late news of an old one
-(`remember`). Every move goes through `move`, which consults the table in `model`.
+(`remember`). It stays for a while after that: when a network heals, late news comes from many nodes at once. Every move
+goes through `move`, which consults the table in `model`.
 """
 
 import heapq
@@ -12,6 +13,7 @@ from nanoexec.model import FINAL, UNCONFIRMED, DeliveryState, Order, Trigger, ma
 from nanoexec.record import DeliveryMoved, StoredTrigger
 
 LOST_AFTER: Final = 86400.0  # seconds past its expiry that a started run may stay without a report
+KEPT: Final = 60.0  # seconds that a closed trigger stays in memory after anybody last asked for it
 FIRST_RETRY: Final = 3.0
 LAST_RETRY: Final = 60.0
 _S: Final = DeliveryState
@@ -20,13 +22,14 @@ _S: Final = DeliveryState
 class Entry:
     """One trigger with the state of all its deliveries."""
 
-    __slots__ = ("deliveries", "open", "order", "retries", "trigger")
+    __slots__ = ("closed", "deliveries", "open", "order", "retries", "trigger")
 
     def __init__(self, stored: StoredTrigger) -> None:
         self.trigger: Trigger = stored.trigger
         self.order: Order = stored.order
         self.deliveries: dict[str, DeliveryState] = dict(stored.deliveries)
         self.open = sum(state not in FINAL for state in self.deliveries.values())
+        self.closed: float | None = None  # steady time since which it is known to be closed and nobody asked for it
         self.retries: dict[str, tuple[int, float]] = {}  # node -> how often offered, when again (steady)
 
 
@@ -52,6 +55,13 @@ class Ledger:
 
     def get(self, trigger: str) -> Entry | None:
         return self._entries.get(trigger)
+
+    def keep(self, trigger: str) -> bool:
+        """Whether a trigger is in memory; if so, it stays there long enough for news of it to be decided."""
+        entry = self._entries.get(trigger)
+        if entry:
+            entry.closed = None
+        return entry is not None
 
     def open_deliveries(self) -> int:
         return sum(entry.open for entry in self._entries.values())
@@ -125,9 +135,12 @@ class Ledger:
                 changes += self.move(entry.trigger.id, node, _S.LOST, wall, reason)
         return changes
 
-    def forget_closed(self, triggers: set[str]) -> None:
-        """Drop those of ``triggers`` that have no open delivery left; the store has them."""
-        for trigger in triggers:
-            entry = self._entries.get(trigger)
-            if entry and not entry.open:
+    def forget_closed(self, steady: float) -> None:
+        """Drop what has been closed for a while; the store has it."""
+        for trigger, entry in tuple(self._entries.items()):
+            if entry.open:
+                continue
+            if entry.closed is None:
+                entry.closed = steady
+            elif steady - entry.closed > KEPT:
                 del self._entries[trigger]

@@ -82,10 +82,10 @@ class Roster:
         self._nodes[name] = msgspec.structs.replace(node, connected=False)
         return True
 
-    def silent(self, now: Instant, limit: float) -> list[str]:
+    def silent(self, now: Instant, limit: float) -> list[Node]:
         """Connected nodes that have said nothing for ``limit`` seconds."""
         return [
-            node.name
+            node
             for node in self._nodes.values()
             if node.connected and now.steady - self._heard.get(node.name, now.steady) > limit
         ]

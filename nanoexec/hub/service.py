@@ -57,7 +57,6 @@ class Hub:
         self._now = now
         self._started = now()
         self._counters: Counter[str] = Counter()
-        self._pipes: Counter[str] = Counter()
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self.clerk = Clerk(store, self._revive, self._committed)
         self._exchange: Exchange | None = None
@@ -152,12 +151,10 @@ class Hub:
                 self.clerk.core.ledger.remember(stored)
 
     def _notice(self, peer: Peer, up: bool) -> None:  # noqa: FBT001 - the transport's signature
-        """A node that returns may be heard on its new connection before its old one is seen to break: count."""
-        self._pipes[peer.key] += 1 if up else -1
-        if self._pipes[peer.key] <= 0:
-            del self._pipes[peer.key]
-            if self.clerk.core.roster.away(peer.name):
-                _log.info("%s is away", peer.name)
+        """A node that can hear is connected once it has said hello; one that can no longer hear is away at once."""
+        roster = self.clerk.core.roster
+        if not up and peer.key in roster.accepted and roster.away(peer.name):
+            _log.info("%s is away", peer.name)
 
     async def _beacons(self) -> None:
         while True:

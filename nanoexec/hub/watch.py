@@ -1,9 +1,14 @@
 """Who waits for which trigger: changes that are on disk become news for the command lines that watch. Pure."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from nanoexec.model import Delivery, Run
 from nanoexec.record import Change, DeliveryMoved, RunReported
+from nanoexec.wire import network, stream
+
+# Each run came in a frame of its own size at most, so that so many of them fit into one message to a command line.
+AT_ONCE: Final = stream.MAX_MESSAGE // network.MAX_FRAME - 1
 
 Tell = Callable[[tuple[Delivery, ...]], None]
 
@@ -46,5 +51,6 @@ class Watchers:
                     )
                 )
         for trigger, deliveries in news.items():
-            for tell in tuple(self._tells[trigger]):
-                tell(tuple(deliveries))
+            for start in range(0, len(deliveries), AT_ONCE):
+                for tell in tuple(self._tells.get(trigger, ())):
+                    tell(tuple(deliveries[start : start + AT_ONCE]))

@@ -111,8 +111,8 @@ class Journal:
 
     def finish(self, run: Run) -> Run:
         """Commit how a run ended, unless that was already said; gives the run as the journal has it then."""
-        self._update(_ENDING, rows.row_of(run))
-        return self.find(run.id) or run
+        change = self._update(_ENDING, rows.row_of(run))
+        return msgspec.structs.replace(run, change=change) if change else self.find(run.id) or run
 
     def find(self, identity: str) -> Run | None:
         """The run of that id."""
@@ -178,25 +178,25 @@ class Journal:
                 {"before": before},
             ).rowcount
 
-    def _update(self, assignments: str, values: Mapping[str, Any]) -> bool:
+    def _update(self, assignments: str, values: Mapping[str, Any]) -> int:
         return self._commit(
             f"UPDATE runs SET {assignments}, change = {_NEXT} WHERE id = :id AND outcome IS NULL",  # noqa: S608 - constants
             values,
         )
 
-    def _commit(self, statement: str, values: Mapping[str, Any]) -> bool:
-        """One statement, one transaction, one fsync. Whether it changed anything.
+    def _commit(self, statement: str, values: Mapping[str, Any]) -> int:
+        """One statement, one transaction, one fsync. The number of the change, 0 if nothing has changed.
 
         It goes to the log: the file that an agent watches is touched to say so. In nanoseconds, for the kernel's own
         stamps stand still for milliseconds.
         """
         with _faults(self._path):
-            changed = self._connection.execute(statement, values).rowcount > 0
+            changed = self._connection.execute(f"{statement} RETURNING change", values).fetchall()
         if changed:
             now = time.time_ns()
             with suppress(OSError):  # it is committed: that counts
                 os.utime(self._path, ns=(now, now))
-        return changed
+        return int(changed[0][0]) if changed else 0
 
     def _first(self, where: str, values: Mapping[str, Any]) -> Run | None:
         return next(iter([*self._runs(f"{where} LIMIT 1", values)]), None)

@@ -1,6 +1,5 @@
 """What people get wrong, in files and on the command line: one line that names it, a non-zero exit, nothing lost."""
 
-import json
 import socket
 import subprocess
 import sys
@@ -37,7 +36,7 @@ argv = ["hello {{}}"]
 # Files of actions.d, by name, and what must be said of each.
 MANIFESTS = {
     "malformed": ("command = [", "malformed.toml: not valid TOML"),
-    "unknown-key": ("comand = ['/bin/true']", "unknown-key.toml: comand: unknown key"),
+    "unknown-key": ("command = ['/bin/true']\nusr = 'x'", "unknown-key.toml: usr: unknown key"),
     "wrong-type": ("command = '/bin/true'", "wrong-type.toml: command: expected"),
     "no-command": ("summary = 'x'", "no-command.toml: command: "),
     "bad-regex": (
@@ -133,7 +132,7 @@ def test_every_fault_of_every_manifest_is_one_line_with_file_and_key(fleet: Flee
         assert works(fleet), "a manifest with a fault withholds its own action and no other"
         node.agent.stop()
         node.agent.start()
-        wait_until(lambda: "comand: unknown key" in node.agent.text(), "the agent logs the faults")
+        wait_until(lambda: "usr: unknown key" in node.agent.text(), "the agent logs the faults")
     finally:
         for name in MANIFESTS:
             (node.root / f"etc/nanoexec/actions.d/{name}.toml").unlink()
@@ -188,7 +187,7 @@ def test_a_trigger_that_cannot_be_meant_is_one_line(
     [
         (("nonesuch",), "unknown action 'nonesuch'; this node knows: "),
         (("greet", "-a", "nome=you"), "greet: unknown argument 'nome'; it takes: name"),
-        (("greet", "-a", "name=You"), "greet: argument name: expected text that matches [a-z]+, got 'You'"),
+        (("greet", "-a", "name=You"), "greet: argument name: expected text matching [a-z]+, got 'You'"),
         (("greet", "-a", "name=--help"), "greet: argument name: expected "),
         (("greet", "-a", "name=a\nb"), "greet: argument name: expected one line of text without NUL"),
     ],
@@ -283,9 +282,3 @@ def test_nonsense_on_the_control_socket_is_answered_logged_and_counted(fleet: Fl
     assert fleet.status()["counters"]["control_frames_refused"] == before + 1
     assert said in fleet.hub.text().splitlines()[-1]
     assert works(fleet)
-
-
-def test_nothing_of_all_this_is_in_the_history_of_what_ran(fleet: Fleet) -> None:
-    assert works(fleet)
-    entries = json.loads(fleet.run("history", "-o", "json", "--limit", "2").stdout)
-    assert {(entry["node"], entry["outcome"]) for entry in entries} == {("web1", "succeeded"), ("web2", "succeeded")}

@@ -51,7 +51,8 @@ def outcomes(deliveries: dict[str, dict[str, Any]]) -> dict[str, str]:
 def assert_one_line(done: "subprocess.CompletedProcess[str]", status: int, *said: str) -> str:
     """A command that ended with this status and said why, in one line that holds all of ``said``; the line."""
     lines = done.stderr.splitlines()
-    assert (done.returncode, len(lines), done.stdout) == (status, 1, ""), f"{done.returncode}\n{done.stdout}{done.stderr}"
+    ended = (done.returncode, len(lines), done.stdout)
+    assert ended == (status, 1, ""), f"{done.returncode}\n{done.stdout}{done.stderr}"
     assert [part for part in said if part not in lines[0]] == [], lines[0]
     return lines[0]
 
@@ -122,9 +123,9 @@ class FleetNode:
         (directory / f"{name}.toml").write_text(f'name = "{name}"\n{manifest}')
 
     def set(self, **keys: Any) -> None:
-        """Put keys before the rest of agent.toml; a service reads it when it starts."""
-        lines = [f"{key} = {json.dumps(value)}\n" for key, value in keys.items()]
-        self.config.write_text("".join(lines) + self.config.read_text())
+        """Put keys before the rest of agent.toml, in the place of earlier ones; a service reads it when it starts."""
+        rest = [line for line in self.config.read_text().splitlines() if line.partition("=")[0].strip() not in keys]
+        self.config.write_text("\n".join([*(f"{key} = {json.dumps(value)}" for key, value in keys.items()), *rest, ""]))
 
     def start(self) -> None:
         self.runner.start()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class Conversation:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(str(path))
-        self._socket.sendall(message if isinstance(message, bytes) else stream.encode(message))
+        with suppress(BrokenPipeError):  # a runner that is full answers and hangs up before it was asked
+            self._socket.sendall(message if isinstance(message, bytes) else stream.encode(message))
 
     def next(self) -> Reply | None:
         """The next reply, None when the runner has closed."""

@@ -53,7 +53,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     write_atomically(path, b"new", 0o644)
     assert path.read_bytes() == b"new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert os.listdir(tmp_path) == ["cursor"]
+    assert [left.name for left in tmp_path.iterdir()] == ["cursor"]
 
 
 def test_a_reader_that_has_the_old_file_open_keeps_it(tmp_path: Path) -> None:
@@ -72,20 +72,20 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(small_disk: Path) -> None:
         write_atomically(path, bytes(1 << 20), 0o600)
     assert str(caught.value) == f"{path}: cannot write: {os.strerror(errno.ENOSPC)}"
     assert path.read_bytes() == b"old"
-    assert os.listdir(small_disk) == ["cursor"]
+    assert [left.name for left in small_disk.iterdir()] == ["cursor"]
 
 
 def test_a_target_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "cursor").mkdir()
     with pytest.raises(ConfigError, match=r"cursor: cannot write: "):
         write_atomically(tmp_path / "cursor", b"new", 0o600)
-    assert os.listdir(tmp_path) == ["cursor"]
+    assert [left.name for left in tmp_path.iterdir()] == ["cursor"]
 
 
 @as_root
 def test_a_directory_that_may_only_be_read_leaves_the_old_file(tmp_path: Path) -> None:
     """Root may write everywhere, so another user tries."""
-    place = Path("/tmp") / f"nanoexec-{os.getpid()}"  # noqa: S108 - tmp_path's parents are closed to other users
+    place = Path("/tmp") / f"nanoexec-{os.getpid()}"  # tmp_path's parents are closed to other users
     place.mkdir(mode=0o755)
     path = place / "agent.toml"
     try:
@@ -101,7 +101,7 @@ def test_a_directory_that_may_only_be_read_leaves_the_old_file(tmp_path: Path) -
         assert done.returncode == 1
         assert done.stderr.endswith(f"ConfigError: {path}: cannot write: Permission denied\n")
         assert path.read_bytes() == b"old"
-        assert os.listdir(place) == ["agent.toml"]
+        assert [left.name for left in place.iterdir()] == ["agent.toml"]
     finally:
         for left in place.iterdir():
             left.unlink()

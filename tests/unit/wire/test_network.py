@@ -36,9 +36,7 @@ def test_every_message_is_read_as_it_was_written(
 
 @examples
 @given(message=values(network.Beacon) | values(network.Publication), node=values(network.Welcome).map(lambda w: w.node))
-def test_every_publication_is_read_as_it_was_written_whatever_its_topic(
-    message: network.Published, node: str
-) -> None:
+def test_every_publication_is_read_as_it_was_written_whatever_its_topic(message: network.Published, node: str) -> None:
     for topic in (network.TOPIC_ALL, network.TOPIC_HUB, network.topic_of(node)):
         assert network.decode_published(network.publish(topic, message)) == message
 

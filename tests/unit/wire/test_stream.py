@@ -22,7 +22,11 @@ SPOKEN: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(
     ("kind", "read"),
-    [pytest.param(kind, read, id=f"{kind.__module__}.{kind.__name__}") for union, read in SPOKEN for kind in kinds(union)],
+    [
+        pytest.param(kind, read, id=f"{kind.__module__}.{kind.__name__}")
+        for union, read in SPOKEN
+        for kind in kinds(union)
+    ],
 )
 @examples
 @given(data=st.data())

@@ -1,0 +1,132 @@
+"""``nanoexec doctor`` on a hub, beside the real one, and what it leaves alone."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from nanoexec.config import Paths
+from nanoexec.doctor import Finding, Level, examine
+from nanoexec.errors import ExitCode
+from nanoexec.keys.credentials import CA_KEY, HUB_KEY
+from tests.support.fleet import Fleet, fleet_of, wait_until
+
+STAGES = ["config", "key", "certificate", "store", "hub", "ports", "nodes", "clocks", "refused", "join"]
+LIVE = STAGES[5:]
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with fleet_of("web1") as running:
+        yield running
+
+
+@pytest.fixture
+def initialised(tmp_path: Any) -> Paths:
+    """A hub that was made and never served."""
+    from nanoexec.hub.setup import create  # noqa: PLC0415 - only what a hub needs
+
+    paths = Paths(root=tmp_path)
+    create(paths, "hub.example.org")
+    return paths
+
+
+def stages(paths: Paths) -> dict[str, Finding]:
+    found = list(examine(paths))
+    assert [finding.stage for finding in found] == STAGES
+    return {finding.stage: finding for finding in found}
+
+
+def levels(paths: Paths) -> dict[str, Level]:
+    return {stage: finding.level for stage, finding in stages(paths).items()}
+
+
+def test_a_hub_in_order_passes_every_stage(fleet: Fleet) -> None:
+    done = fleet.run("doctor", "-o", "json")
+    assert [finding["stage"] for finding in json.loads(done.stdout)] == STAGES
+    assert {finding["level"] for finding in json.loads(done.stdout)} == {"ok"}
+    found = stages(Paths(root=fleet.root))
+    assert found["nodes"].detail == "all 1 are connected"
+    assert str(fleet.keys["report_port"]) in found["ports"].detail
+
+
+def test_the_join_listener_is_tried_while_a_token_is_outstanding(fleet: Fleet) -> None:
+    assert "no token is outstanding" in stages(Paths(root=fleet.root))["join"].detail
+    fleet.run("hub", "token", "--ttl", "2s")
+    assert f"{fleet.join_port} on 127.0.0.1" in stages(Paths(root=fleet.root))["join"].detail
+
+
+def test_looking_takes_no_trigger_from_the_agent_and_makes_nobody_look_connected(fleet: Fleet) -> None:
+    node = fleet.nodes["web1"]
+    node.agent.stop()
+    try:
+        wait_until(lambda: not fleet.connected(), "web1 is away")
+        trigger = fleet.issue("web1:uptime")
+        done = fleet.run("doctor", root=node.root)
+        assert "ok    node  hello" in done.stdout
+        assert fleet.shown(trigger)["web1"]["state"] == "pending"
+        assert not fleet.connected()
+        found = stages(Paths(root=fleet.root))["nodes"]
+        assert found.level is Level.WARN
+        assert "0 connected, 1 away: web1" in found.detail
+    finally:
+        node.agent.start()
+    assert fleet.wait_state(trigger, "web1", "finished")["run"]["outcome"] == "succeeded"
+    fleet.wait_connected("web1")
+
+
+def test_a_hub_that_does_not_run_fails_at_that_stage_and_the_rest_is_skipped(initialised: Paths) -> None:
+    found = stages(initialised)
+    assert found["hub"].level is Level.FAIL
+    assert "`nanoexec hub serve`" in found["hub"].detail
+    assert found["store"].level is Level.WARN
+    assert [stage for stage in STAGES if found[stage].level is Level.SKIP] == LIVE
+
+
+def test_a_key_that_others_can_read_and_a_missing_ca_fail_at_the_key(initialised: Paths) -> None:
+    (initialised.hub_state / HUB_KEY).chmod(0o640)
+    assert levels(initialised)["key"] is Level.FAIL
+    (initialised.hub_state / HUB_KEY).chmod(0o600)
+    assert levels(initialised)["key"] is Level.OK
+    (initialised.hub_state / CA_KEY).unlink()
+    assert "ca.key: missing" in stages(initialised)["key"].detail
+
+
+def test_a_configuration_for_another_name_fails_at_the_certificate(initialised: Paths) -> None:
+    initialised.hub_config.write_text('name = "other.example.org"\n')
+    assert "it is for hub.example.org" in stages(initialised)["certificate"].detail
+    initialised.hub_config.write_text("name = 7\n")
+    assert "hub.toml: name: expected str" in stages(initialised)["config"].detail
+
+
+@pytest.mark.parametrize(
+    ("statement", "level"),
+    [
+        ("UPDATE alembic_version SET version_num = '9999'", Level.FAIL),
+        ("UPDATE alembic_version SET version_num = '0000'", Level.WARN),
+        ("DROP TABLE alembic_version", Level.FAIL),
+        ("SELECT 1", Level.OK),
+    ],
+)
+def test_the_version_of_the_database_is_judged_and_the_file_not_touched(
+    initialised: Paths, statement: str, level: Level
+) -> None:
+    from nanoexec.store.opening import OURS, prepare  # noqa: PLC0415 - SQLAlchemy
+
+    prepare(initialised.hub_store, OURS)
+    with closing(sqlite3.connect(initialised.hub_store)) as database:
+        database.execute(statement)
+        database.commit()
+    before = initialised.hub_store.read_bytes()
+    assert levels(initialised)["store"] is level
+    assert initialised.hub_store.read_bytes() == before
+
+
+def test_both_sides_of_one_machine_are_looked_at(fleet: Fleet, initialised: Paths) -> None:
+    initialised.agent_config.write_text('hub = "127.0.0.1"\nname = "web1"\nreport_port = 1\n')
+    sides = [finding.side for finding in examine(initialised)]
+    assert sides == ["hub"] * 10 + ["node"] * 12
+    assert fleet.run("doctor", root=initialised.root, check=False).returncode == ExitCode.UNABLE
