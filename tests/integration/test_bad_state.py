@@ -171,7 +171,8 @@ def test_a_hub_whose_disk_is_full_refuses_triggers_lives_on_and_forgets_nothing(
         assert 1 <= len(logged) <= 5, fleet.hub.text()
 
         filler.unlink()
-        wait_until(lambda: fleet.connected() == {"web1"}, "the node is here again")
+        # An agent that got no answer asks again after half a minute.
+        wait_until(lambda: fleet.connected() == {"web1"}, "the node is here again", within=60)
         assert outcomes(fleet.trigger("ALL:greet")) == {"web1": "succeeded"}
         assert fleet.status()["problem"] == ""
         assert {entry["outcome"] for entry in fleet.history()} == {"succeeded"}

@@ -189,6 +189,8 @@ class Fleet:
 
     def add(self, *names: str) -> None:
         """Join and start nodes, and wait until the hub has their actions."""
+        if not names:
+            return
         token = self.run("hub", "token", "--uses", str(len(names))).stdout.strip()
         for name in names:
             node = self.nodes[name] = FleetNode(self, name)
