@@ -126,7 +126,14 @@ class Agent:
         while True:
             self._stir.clear()
             while (question := self.core.question(self._now())) is not None:
-                answer = await link.request(network.encode(question), ANSWER_WITHIN)
+                try:
+                    frame = network.encode(question)
+                except (
+                    ProtocolError
+                ) as error:  # too large for any hub: it must not keep all that follows from being said
+                    self.core.unsayable(question, str(error), self._now())
+                    continue
+                answer = await link.request(frame, ANSWER_WITHIN)
                 self.core.answered(question, answer, self._now())
                 if self.core.welcomed and not self._was_welcomed:
                     self._was_welcomed = True

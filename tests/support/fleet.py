@@ -156,9 +156,12 @@ class Fleet:
         } | hub_keys
 
     def __enter__(self) -> Self:
-        self.run("hub", "init", "--name", "localhost")
-        self.configure()
-        self.start_hub()
+        with contextlib.ExitStack() as undo:
+            undo.push(self)
+            self.run("hub", "init", "--name", "localhost")
+            self.configure()
+            self.start_hub()
+            undo.pop_all()
         return self
 
     def __exit__(
