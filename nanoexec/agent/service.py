@@ -29,6 +29,7 @@ LAST_BACKOFF: Final = 60.0
 STEADY_AFTER: Final = 60.0  # seconds that a link must have lasted to count as good
 QUIET: Final = 5.0
 DESCRIBE_EVERY: Final = 300.0
+DESCRIBE_AGAIN: Final = 5.0  # seconds after the runner could not be asked: it may come up just behind the agent
 TICK: Final = 1.0
 _log = logging.getLogger("nanoexec.agent")
 
@@ -62,6 +63,7 @@ class Agent:
         self._stir = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._describe_at = 0.0
+        self._undescribed = False
         self._look_at = 0.0
         self._problem = ""
         self._was_welcomed = False
@@ -220,8 +222,12 @@ class Agent:
         try:
             reply = await errand.ask_once(self._runner_socket, runner.Describe(), RUNNER_WITHIN)
         except (UnavailableError, ProtocolError) as error:
-            _log.warning("the node's actions are not known: %s", error)
+            self._describe_at = self._now().steady + DESCRIBE_AGAIN
+            if not self._undescribed:
+                _log.warning("the node's actions are not known: %s", error)
+            self._undescribed = True
             return
+        self._undescribed = False
         if isinstance(reply, runner.Described):
             self.core.described(reply.actions)
             for fault in reply.faults:

@@ -221,6 +221,17 @@ def test_a_trigger_waits_for_a_runner_that_is_down_and_runs_once_when_it_is_back
     assert starts(node).count(trigger) == 1
 
 
+def test_an_agent_that_comes_up_before_its_runner_offers_its_actions_once_the_runner_is_there(fleet: Fleet) -> None:
+    node = fleet.nodes["web1"]
+    node.stop()
+    node.agent.log.write_text("")
+    node.agent.start()
+    wait_until(lambda: "the node's actions are not known: the runner cannot be reached" in node.agent.text(), "it said")
+    node.runner.start()
+    fleet.wait_connected("web1")
+    assert node.agent.text().count("the node's actions are not known") == 1, "once is enough"
+
+
 def test_a_trigger_that_expires_while_the_runner_is_down_never_runs_and_the_node_has_said_why(fleet: Fleet) -> None:
     node = fleet.nodes["web1"]
     node.runner.stop()
