@@ -29,6 +29,7 @@ def issue(paths: Paths, request: control.Submit | control.Issue, output: Format,
             return ExitCode.INTERRUPTED
         if not isinstance(accepted, control.Accepted):
             raise ProtocolError("the hub did not say whether it accepted the trigger")
+        fold(())  # loads what folding needs while the nodes are at work
         tally = Tally(accepted.trigger, accepted.nodes, accepted.away, accepted.unknown)
         if tally.unknown:
             render.tell(f"nanoexec: not on the roster: {fold(tally.unknown)}")

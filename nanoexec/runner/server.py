@@ -186,6 +186,7 @@ class Server:
 
     def _become_child(self) -> None:
         """Out of the parent's session, so that no signal to its group ends a run; without its sockets and handlers."""
+        gc.disable()  # it makes little garbage, and looking for it would copy pages of the parent
         signal.set_wakeup_fd(-1)
         for number in _HANDLED:
             signal.signal(number, signal.SIG_DFL)
