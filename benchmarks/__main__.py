@@ -21,13 +21,14 @@ def main() -> None:
     with fleet_of(1) as alone:
         assert alone.hub.process is not None
         empty_hub = memory_kib(alone.hub.process.pid, "Rss")
-        with fleet_of(wanted.nodes) as fleet:
-            if wanted.only in (None, "trigger"):
-                sections += trigger.measure(fleet, wanted.rounds)
-            if wanted.only in (None, "resting"):
-                sections += resting.measure(fleet, alone)
-            if wanted.only in (None, "serving"):
-                sections += serving.measure(fleet, empty_hub)
+        memory = resting.memory(alone)
+    with fleet_of(wanted.nodes) as fleet:
+        if wanted.only in (None, "trigger"):
+            sections += trigger.measure(fleet, wanted.rounds)
+        if wanted.only in (None, "resting"):
+            sections += resting.measure(fleet, memory)
+        if wanted.only in (None, "serving"):
+            sections += serving.measure(fleet, empty_hub)
     sys.stdout.write("\n".join(sections) + "\n")
 
 

@@ -14,8 +14,15 @@ WATCHED = 60.0  # seconds
 _BARE = "import {module}, sys; print(flush=True); sys.stdin.read()"
 
 
-def measure(fleet: Fleet, alone: Fleet) -> list[str]:
-    """A Markdown section. ``alone`` is a fleet of one: on a real node little is shared with other Pythons."""
+def memory(fleet: Fleet) -> dict[str, float]:
+    """Memory of one agent and one runner in MB (PSS, median), and of an interpreter beside them that does nothing."""
+    time.sleep(3)
+    parts = {one: _median(fleet, one) for one in ("agent", "runner")}
+    return parts | {f"import {module}": _bare(module) for module in ("pynng", "sys")}
+
+
+def measure(fleet: Fleet, alone: dict[str, float]) -> list[str]:
+    """A Markdown section. ``alone``: `memory` on a machine with one node, which shares little with other Pythons."""
     time.sleep(5)
     before = spent(fleet)
     began = time.perf_counter()
@@ -35,15 +42,17 @@ def measure(fleet: Fleet, alone: Fleet) -> list[str]:
         "| memory, PSS in MB | beside the whole fleet, median | on a machine with one node |",
         "|---|---|---|",
     ]
-    for name, one in (("agent (needed: at most 20)", "agent"), ("runner (needed: at most 12)", "runner")):
-        rows.append(f"| {name} | {_fleet(fleet, one):.1f} | {_fleet(alone, one):.1f} |")
-    rows += [f"| a bare `import {module}` | {_bare(module):.1f} | |" for module in ("pynng", "sys")]
+    needed = {"agent": " (needed: at most 20)", "runner": " (needed: at most 12)"}
+    rows += [
+        f"| {name}{needed.get(name, ', nothing else')} | {crowded:.1f} | {alone[name]:.1f} |"
+        for name, crowded in memory(fleet).items()
+    ]
     assert fleet.hub.process is not None
     hub = memory_kib(fleet.hub.process.pid) / 1024
     return [*rows, f"| hub with {nodes} nodes | {hub:.1f} | |", ""]
 
 
-def _fleet(fleet: Fleet, one: str) -> float:
+def _median(fleet: Fleet, one: str) -> float:
     services = [getattr(node, one).process for node in fleet.nodes.values()]
     return statistics.median(memory_kib(service.pid) for service in services) / 1024
 

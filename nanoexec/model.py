@@ -138,6 +138,14 @@ class Output(Value, frozen=True, array_like=True):
         """Bytes left out between head and tail."""
         return self.size - len(self.head) - len(self.tail)
 
+    def shortened(self, limit: int) -> "Output":
+        """The same with at most ``limit`` bytes kept, half of them from each end."""
+        if len(self.head) + len(self.tail) <= limit:
+            return self
+        half = limit // 2
+        tail = self.tail if self.cut else self.head[half:] + self.tail
+        return Output(head=self.head[:half], tail=tail[-half:] if half else b"", size=self.size)
+
     def text(self) -> str:
         """The output as text; undecodable bytes are shown as replacement characters and a cut is said where it is."""
         head, tail = self.head.decode(errors="replace"), self.tail.decode(errors="replace")

@@ -132,6 +132,11 @@ class AgentCore:
             self._note("messages_denied", f"the hub will not take a message: {answer.reason}")
         self.outbox.answered(question, answer)
 
+    def unsayable(self, question: network.Question, reason: str, now: Instant) -> None:
+        """A message that no frame can hold: it is given up, as if the hub had denied it."""
+        self._note("messages_denied", f"a message cannot be sent: {reason}")
+        self.outbox.answered(question, network.Denied(reason=reason, time=now.wall))
+
     def _welcome(self, hello: network.Hello, answer: network.Welcome, now: Instant) -> None:
         if answer.node != self.name:
             raise ProtocolError(f"the hub knows this node as {answer.node}: set name = {answer.node!r} in agent.toml")

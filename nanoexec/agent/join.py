@@ -121,7 +121,7 @@ def set_keys(text: str, wanted: dict[str, str | int]) -> str:
     lines = text.removesuffix("\n").split("\n") if text else []  # TOML knows no other line break, `splitlines` does
     end = next((number for number, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
     for number in range(end):
-        key = lines[number].partition("=")[0].strip()
+        key = lines[number].partition("=")[0].strip().strip("\"'")
         if key in left and "=" in lines[number]:
             lines[number] = _assignment(key, left.pop(key))
     lines[end:end] = [_assignment(key, value) for key, value in left.items()]

@@ -30,6 +30,7 @@ STEADY_AFTER: Final = 60.0  # seconds that a link must have lasted to count as g
 QUIET: Final = 5.0
 DESCRIBE_EVERY: Final = 300.0
 HEARD_EVERY: Final = 5.0  # seconds between two notes that the hub was heard
+DESCRIBE_AGAIN: Final = 5.0  # seconds after the runner could not be asked: it may come up just behind the agent
 TICK: Final = 1.0
 _log = logging.getLogger("nanoexec.agent")
 
@@ -69,6 +70,7 @@ class Agent:
         self._stir = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
         self._describe_at = 0.0
+        self._undescribed = False
         self._look_at = 0.0
         self._problem = ""
         self._was_welcomed = False
@@ -135,7 +137,14 @@ class Agent:
         while True:
             self._stir.clear()
             while (question := self.core.question(self._now())) is not None:
-                answer = await link.request(network.encode(question), ANSWER_WITHIN)
+                try:
+                    frame = network.encode(question)
+                except (
+                    ProtocolError
+                ) as error:  # too large for any hub: it must not keep all that follows from being said
+                    self.core.unsayable(question, str(error), self._now())
+                    continue
+                answer = await link.request(frame, ANSWER_WITHIN)
                 self.core.answered(question, answer, self._now())
                 if self.core.welcomed and not self._was_welcomed:
                     self._was_welcomed = True
@@ -222,8 +231,12 @@ class Agent:
         try:
             reply = await errand.ask_once(self._runner_socket, runner.Describe(), RUNNER_WITHIN)
         except (UnavailableError, ProtocolError) as error:
-            _log.warning("the node's actions are not known: %s", error)
+            self._describe_at = self._now().steady + DESCRIBE_AGAIN
+            if not self._undescribed:
+                _log.warning("the node's actions are not known: %s", error)
+            self._undescribed = True
             return
+        self._undescribed = False
         if isinstance(reply, runner.Described):
             self.core.described(reply.actions)
             for fault in reply.faults:

@@ -56,7 +56,12 @@ class Clerk:
         decided, sound = self._decide(group)
         changes = [change for _, decision in decided for change in decision.changes]
         if not sound or (changes and not await self._commit(changes)):
-            self.core = await asyncio.get_running_loop().run_in_executor(self._writer, self._revive, self._store)
+            try:
+                self.core = await asyncio.get_running_loop().run_in_executor(self._writer, self._revive, self._store)
+            except StoreError as error:  # nothing can be decided without a memory: the hub ends, and tells who asked
+                for _, future in group:
+                    _fail(future, UnavailableError(f"the hub cannot read its database, and ends: {error}"))
+                raise
             if len(group) > 1:  # one of them may be at fault, and must not spoil the others for ever
                 for single in group:
                     await self._settle([single])

@@ -63,8 +63,15 @@ class HubCore:
 
     # Questions from nodes
 
-    def ask(self, node: str, question: network.Question, now: Instant) -> Decision:
-        """Answer a node that the transport has let in under this name."""
+    def ask(
+        self, node: str, question: network.Question, now: Instant, recalled: Sequence[StoredTrigger] = ()
+    ) -> Decision:
+        """Answer a node that the transport has let in under this name.
+
+        ``recalled``: what the store has of `unknown_triggers`.
+        """
+        for stored in recalled:
+            self.ledger.remember(stored)
         known = self.roster.get(node)
         if known is None or known.revoked is not None:
             return Decision(answer=network.Denied(reason=f"{node} is not on the roster", time=now.wall))
@@ -168,14 +175,17 @@ class HubCore:
         trigger, unknown = self.prepare(wanted, by, id_, now)
         return self._issue(trigger, Order(body=network.encode_trigger(trigger)), wanted.target, unknown, now)
 
-    def issue(self, order: Order, expression: str, by: str, now: Instant) -> Decision:
-        """Issue the exact bytes that an operator signed. Raises `ProtocolError`, `RefusedError`, `NoTargetError`."""
+    def issue(self, order: Order, expression: str, by: str, now: Instant, *, stored: bool = False) -> Decision:
+        """Issue the exact bytes that an operator signed; ``stored`` says that the store has this trigger already.
+
+        Raises `ProtocolError`, `RefusedError`, `NoTargetError`.
+        """
         trigger = network.decode_trigger(order.body)
         if trigger.by != by:
             raise RefusedError(f"trigger {trigger.id} says that {trigger.by} issues it, but it is {by} who asks")
         if not now.wall - ISSUED_WITHIN <= trigger.issued <= now.wall + 1 or trigger.expires <= now.wall:
             raise RefusedError(f"trigger {trigger.id} was not prepared just now: prepare and sign it anew")
-        if self.ledger.get(trigger.id) is not None:
+        if stored or self.ledger.get(trigger.id) is not None:
             raise RefusedError(f"trigger {trigger.id} has been issued already")
         return self._issue(trigger, order, expression, (), now)
 

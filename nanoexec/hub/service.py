@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from msgspec.structs import replace
+
 from nanoexec import __version__
 from nanoexec.config import HubConfig
 from nanoexec.errors import ProtocolError, StoreError, UnavailableError, UsageError
@@ -25,10 +27,10 @@ from nanoexec.hub.roster import Roster
 from nanoexec.hub.watch import Watchers
 from nanoexec.keys import token
 from nanoexec.model import Instant, Node, Order, identifier
-from nanoexec.record import Change, Lapse, RunReported, TokenMade
+from nanoexec.record import Change, Lapse, RunReported, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import Store
 from nanoexec.transport import Exchange, HubTransport, Peer
-from nanoexec.wire import control, network
+from nanoexec.wire import control, network, stream
 
 TICK: Final = 1.0  # seconds
 PURGE_EVERY: Final = 3600.0
@@ -139,17 +141,15 @@ class Hub:
             _log.warning("%s: %s", peer.name, error)
             return network.encode(network.Denied(reason=str(error), time=self._now().wall))
         self.count("questions")
-        await self._recall(self.clerk.core.unknown_triggers(question))
-        decision = await self.clerk.decide(lambda core: core.ask(peer.name, question, self._now()))
+        recalled = await self._recall(self.clerk.core.unknown_triggers(question))
+        decision = await self.clerk.decide(lambda core: core.ask(peer.name, question, self._now(), recalled))
         assert decision.answer is not None  # noqa: S101 - `ask` always gives one
         return network.encode(decision.answer)
 
-    async def _recall(self, triggers: Sequence[str]) -> None:
-        """Bring triggers that are long closed back into memory, because somebody speaks of them."""
-        for id_ in triggers:
-            stored = await self._read(functools.partial(self._store.stored_trigger, id_))
-            if stored is not None:
-                self.clerk.core.ledger.remember(stored)
+    async def _recall(self, triggers: Sequence[str]) -> list[StoredTrigger]:
+        """Triggers that are long closed, from the store, because somebody speaks of them."""
+        found = [await self._read(functools.partial(self._store.stored_trigger, id_)) for id_ in triggers]
+        return [stored for stored in found if stored is not None]
 
     def _notice(self, peer: Peer, up: bool) -> None:  # noqa: FBT001 - the transport's signature
         """A node that can hear is connected once it has said hello; one that can no longer hear is away at once."""
@@ -205,8 +205,8 @@ class Hub:
 
     async def issue(self, order: Order, expression: str, by: str) -> Decision:
         """Accept a signed trigger. The caller publishes the decision. Raises as `HubCore.issue`."""
-        await self._recall([network.decode_trigger(order.body).id])
-        decision = await self.clerk.decide(lambda core: core.issue(order, expression, by, self._now()))
+        stored = bool(await self._recall([network.decode_trigger(order.body).id]))
+        decision = await self.clerk.decide(lambda core: core.issue(order, expression, by, self._now(), stored=stored))
         _log.info("signed trigger for %s by %s", expression, by)
         return decision
 
@@ -261,7 +261,7 @@ class Hub:
 
     def _show(self, id_: str) -> control.Shown:
         try:
-            return control.Shown(trigger=self._store.trigger(id_))
+            return control.Shown(trigger=_within_a_message(self._store.trigger(id_)))
         except UsageError as error:
             with contextlib.suppress(UsageError):
                 return control.Shown(run=self._store.run(id_))
@@ -295,3 +295,15 @@ class Hub:
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+
+
+def _within_a_message(detail: TriggerDetail) -> TriggerDetail:
+    """With outputs so short that all of them fit into one answer; each says how much of it was cut."""
+    share = stream.MAX_MESSAGE // 2 // max(1, len(detail.deliveries))
+    deliveries = tuple(
+        replace(delivery, run=replace(delivery.run, output=delivery.run.output.shortened(share)))
+        if delivery.run is not None
+        else delivery
+        for delivery in detail.deliveries
+    )
+    return replace(detail, deliveries=deliveries)

@@ -70,8 +70,9 @@ def execute(
     started = time.monotonic()
     passages: dict[int, int | None] = {}
     try:
-        process = _open_and_spawn(command, outlets, passages)
-        with _forwarding(forward, process.pid):
+        with _forwarding(forward) as signals:
+            process = _open_and_spawn(command, outlets, passages)
+            signals.go_to(process.pid)
             watch = _Watch(
                 command, process.pid, passages, sinks=(*sinks, capture.feed), lasting=lasting, started=started
             )
@@ -274,15 +275,32 @@ def _leave_to_cat(pipe: int, outlet: int | None) -> None:
         drain.returncode = 0  # it outlives us on purpose: nobody waits for it
 
 
-@contextmanager
-def _forwarding(numbers: Sequence[signal.Signals], group: int) -> Iterator[None]:
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        _signal_group(group, signal.Signals(number))
+class _Signals:
+    """Passes signals on to a process group; those that come before there is one wait for it."""
 
+    def __init__(self) -> None:
+        self._group: int | None = None
+        self._early: list[signal.Signals] = []
+
+    def pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if self._group is None:
+            self._early.append(signal.Signals(number))
+        else:
+            _signal_group(self._group, signal.Signals(number))
+
+    def go_to(self, group: int) -> None:
+        self._group = group
+        for number in self._early:
+            _signal_group(group, number)
+
+
+@contextmanager
+def _forwarding(numbers: Sequence[signal.Signals]) -> Iterator[_Signals]:
+    signals = _Signals()
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup(1) means it
-    before = {number: signal.signal(number, pass_on) for number in heard}
+    before = {number: signal.signal(number, signals.pass_on) for number in heard}
     try:
-        yield
+        yield signals
     finally:
         for number, disposition in before.items():
             signal.signal(number, disposition)

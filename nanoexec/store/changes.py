@@ -50,13 +50,17 @@ def apply(connection: sa.Connection, changes: Iterable[Change]) -> None:
 
 def _issued(connection: sa.Connection, group: Sequence[TriggerIssued]) -> None:
     connection.execute(sa.insert(triggers), [_trigger_row(change) for change in group])
-    pending = [
-        {"trigger": change.trigger.id, "node": node, "updated": change.trigger.issued}
+    rows = [
+        {"trigger": change.trigger.id, "node": node, "updated": change.trigger.issued, "state": state.value}
         for change in group
-        for node in change.nodes
+        for node, state in _first_states(change).items()
     ]
-    if pending:
-        connection.execute(sa.insert(deliveries).values(state=DeliveryState.PENDING.value, reason=""), pending)
+    if rows:
+        connection.execute(sa.insert(deliveries).values(reason=""), rows)
+
+
+def _first_states(change: TriggerIssued) -> dict[str, DeliveryState]:
+    return dict.fromkeys(change.nodes, DeliveryState.PENDING) | dict.fromkeys(change.sent, DeliveryState.SENT)
 
 
 def _moved(connection: sa.Connection, group: Sequence[DeliveryMoved]) -> None:

@@ -175,6 +175,10 @@ class RawHub:
         questions = [json.loads(line) for line in self._lines()[1:]]
         return [question for question in questions if question["kind"] == kind]
 
+    def reported(self) -> set[str]:
+        """The runs that it has heard of; earlier ones too, since an agent may repeat what it has said to another."""
+        return {run["id"] for report in self.asked("report") for run in report["runs"]}
+
     def stop(self) -> None:
         self._process.communicate(timeout=10)
 
@@ -240,12 +244,13 @@ def test_an_agent_refuses_each_bad_frame_in_one_line_and_runs_the_next_good_orde
     lines = len(node.agent.text().splitlines())
     hub.say(*bad, published(b"ALL:", other, foreign), published(b"web1:", late, expired))
     hub.say(published(b"ALL:", good, order))
-    wait_until(lambda: hub.asked("report"), "the run of the good order is reported")
+    wait_until(lambda: good in hub.reported(), "the run of the good order is reported")
 
     logged = node.agent.text().splitlines()[lines:]
     assert [said for said, line in zip(bad.values(), logged, strict=True) if said not in line] == [], logged
-    assert [run["id"] for report in hub.asked("report") for run in report["runs"]] == [good]
-    assert [(ack["trigger"], ack["state"]) for ack in hub.asked("ack")] == [(late, "expired")]
+    assert {one, two, other, late}.isdisjoint(hub.reported())
+    acks = [(ack["trigger"], ack["state"]) for ack in hub.asked("ack")]
+    assert [ack for ack in acks if ack != (good, "running")] == [(late, "expired")]
     assert starts(node) == [*before, good]
 
 
@@ -348,7 +353,7 @@ def test_a_node_that_calls_itself_otherwise_than_its_certificate_is_told_its_nam
 def join(fleet: Fleet, root: Path, token: str, name: str) -> "subprocess.CompletedProcess[str]":
     done = fleet.run("agent", "join", f"localhost:{fleet.join_port}", token, "--name", name, root=root, check=False)
     assert done.returncode == 0 or not (root / "etc/nanoexec/agent.toml").exists()
-    return done  # type: ignore[no-any-return]
+    return done
 
 
 def token_of(fleet: Fleet, *words: str) -> str:

@@ -4,6 +4,7 @@ and then everything goes on where it was.
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -171,7 +172,8 @@ def test_a_hub_whose_disk_is_full_refuses_triggers_lives_on_and_forgets_nothing(
         assert 1 <= len(logged) <= 5, fleet.hub.text()
 
         filler.unlink()
-        wait_until(lambda: fleet.connected() == {"web1"}, "the node is here again")
+        # An agent that got no answer asks again after half a minute.
+        wait_until(lambda: fleet.connected() == {"web1"}, "the node is here again", within=60)
         assert outcomes(fleet.trigger("ALL:greet")) == {"web1": "succeeded"}
         assert fleet.status()["problem"] == ""
         assert {entry["outcome"] for entry in fleet.history()} == {"succeeded"}
@@ -219,13 +221,26 @@ def test_a_trigger_waits_for_a_runner_that_is_down_and_runs_once_when_it_is_back
     assert starts(node).count(trigger) == 1
 
 
-def test_a_trigger_that_expires_while_the_runner_is_down_says_that_it_was_the_runner(fleet: Fleet) -> None:
+def test_an_agent_that_comes_up_before_its_runner_offers_its_actions_once_the_runner_is_there(fleet: Fleet) -> None:
+    node = fleet.nodes["web1"]
+    node.stop()
+    node.agent.log.write_text("")
+    node.agent.start()
+    wait_until(lambda: "the node's actions are not known: the runner cannot be reached" in node.agent.text(), "it said")
+    node.runner.start()
+    fleet.wait_connected("web1")
+    assert node.agent.text().count("the node's actions are not known") == 1, "once is enough"
+
+
+def test_a_trigger_that_expires_while_the_runner_is_down_never_runs_and_the_node_has_said_why(fleet: Fleet) -> None:
     node = fleet.nodes["web1"]
     node.runner.stop()
     trigger = fleet.issue("ALL:ledger", "--expires", "1.5s")
     delivery = fleet.wait_state(trigger, "web1", "expired")
+    # Hub and node both judge the expiry, once a second each; whoever looks first says it.
+    assert re.search("the runner cannot be reached at |the node did not answer until it expired", delivery["reason"])
+    assert f"trigger {trigger}: the runner cannot be reached at " in node.agent.text()
     node.runner.start()
-    assert "the runner cannot be reached" in delivery["reason"]
     assert outcomes(fleet.trigger("ALL:ledger")) == {"web1": "succeeded"}
     assert trigger not in starts(node)
 

@@ -136,7 +136,7 @@ def test_a_revoked_node_is_out_at_once_and_its_old_key_stays_out_after_a_rejoin(
 
         fleet.add("web")
         assert fleet.trigger("web:uptime")["web"]["run"]["outcome"] == "succeeded"
-        fleet.nodes["web"].agent.stop()
+        fleet.nodes["web"].stop()
         wait_until(lambda: not fleet.connected(), "the new one is away")
         for name, data in saved.items():
             (state / name).write_bytes(data)

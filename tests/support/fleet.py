@@ -43,6 +43,12 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def answers(path: Path) -> bool:
+    """Whether anybody listens on this unix socket; a dead daemon may have left it behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def outcomes(deliveries: dict[str, dict[str, Any]]) -> dict[str, str]:
     """How each node's run ended; the delivery's state where there is no run."""
     return {node: (d["run"] or {}).get("outcome") or d["state"] for node, d in deliveries.items()}
@@ -129,7 +135,7 @@ class FleetNode:
 
     def start(self) -> None:
         self.runner.start()
-        wait_until((self.root / "run/nanoexec/runner.sock").exists, f"{self.name}'s runner listens")
+        wait_until(lambda: answers(self.root / "run/nanoexec/runner.sock"), f"{self.name}'s runner listens")
         self.agent.start()
 
     def stop(self) -> None:
@@ -156,9 +162,12 @@ class Fleet:
         } | hub_keys
 
     def __enter__(self) -> Self:
-        self.run("hub", "init", "--name", "localhost")
-        self.configure()
-        self.start_hub()
+        with contextlib.ExitStack() as undo:
+            undo.push(self)
+            self.run("hub", "init", "--name", "localhost")
+            self.configure()
+            self.start_hub()
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -184,11 +193,12 @@ class Fleet:
     def _hub_answers(self) -> bool:
         assert self.hub.process is not None
         assert self.hub.process.poll() is None, f"the hub ended:\n{self.hub.text()}"
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.root / "run/nanoexec/control.sock")) == 0
+        return answers(self.root / "run/nanoexec/control.sock")
 
     def add(self, *names: str) -> None:
         """Join and start nodes, and wait until the hub has their actions."""
+        if not names:
+            return
         token = self.run("hub", "token", "--uses", str(len(names))).stdout.strip()
         for name in names:
             node = self.nodes[name] = FleetNode(self, name)

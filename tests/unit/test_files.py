@@ -91,7 +91,7 @@ def test_a_directory_that_may_only_be_read_leaves_the_old_file(tmp_path: Path) -
     try:
         write_atomically(path, b"old", 0o644)
         program = (
-            "import os, sys; from pathlib import Path; from nanoexec.files import write_atomically\n"
+            "import os, sys, tempfile; from pathlib import Path; from nanoexec.files import write_atomically\n"
             "os.setgid(65534); os.setuid(65534)\n"
             "write_atomically(Path(sys.argv[1]), b'new', 0o644)"
         )

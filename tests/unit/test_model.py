@@ -139,3 +139,12 @@ def test_a_value_cannot_be_changed_and_has_no_unknown_fields() -> None:
 
 def test_a_key_is_not_shown_where_a_value_is_printed() -> None:
     assert "secret" not in repr(Credentials(ca="ca", certificate="cert", key="secret"))
+
+
+def test_a_shortened_output_keeps_both_ends_and_says_what_was_cut() -> None:
+    whole = Output(head=b"0123456789", size=10)
+    assert whole.shortened(10) is whole
+    assert whole.shortened(4) == Output(head=b"01", tail=b"89", size=10)
+    cut = Output(head=b"aaaa", tail=b"zzzz", size=100)
+    assert cut.shortened(4) == Output(head=b"aa", tail=b"zz", size=100)
+    assert cut.shortened(4).cut == 96

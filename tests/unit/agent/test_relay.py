@@ -282,3 +282,17 @@ def test_a_restarted_agent_goes_on_where_the_hub_had_stored() -> None:
     said(core)
     again = welcomed(core_of(cursor=core.outbox.cursor))
     assert again.changes_wanted(at(0)) == runner.Changes(journal="j1", after=2, limit=READ_RUNS)
+
+
+def test_a_report_that_no_frame_can_hold_is_given_up_and_does_not_hold_up_the_next() -> None:
+    core = welcomed()
+    monster = local("r1", 1)
+    journal(core, monster, local("r2", 2))
+    both = core.question(at(0))
+    assert isinstance(both, network.Report)
+    core.unsayable(both, "too large", at(0))
+    first = core.question(at(0))
+    assert first == network.Report(runs=(monster,)), "said one by one, to find the run at fault"
+    core.unsayable(first, "too large", at(0))
+    assert reported(said(core)) == [local("r2", 2)]
+    assert [note.count for note in core.notes] == ["messages_denied", "messages_denied"]
