@@ -197,6 +197,20 @@ async def lost(link: Link) -> None:
         await link.request(b"anyone there", SOON)
 
 
+def test_requests_may_follow_each_other_without_a_pause(rig: Rig) -> None:
+    async def scene() -> None:
+        await rig.serve()
+        links = [await rig.dial() for _ in range(3)]
+
+        async def ask(link: Link) -> None:
+            for number in range(300):
+                assert await link.request(str(number).encode(), SOON)
+
+        await asyncio.gather(*map(ask, links))
+
+    play(rig, scene())
+
+
 def test_a_request_is_answered_and_carries_the_name_of_its_certificate(rig: Rig) -> None:
     async def scene() -> None:
         await rig.serve()

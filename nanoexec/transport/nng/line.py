@@ -13,6 +13,7 @@ import pynng
 
 from nanoexec.transport import LinkLostError
 
+MOMENT: Final = 0.001  # seconds
 NEVER: Final = 1 << 30  # milliseconds, twelve days; NNG pauses a random part of it
 
 
@@ -60,12 +61,23 @@ class Line:
         self._check()
         try:
             async with asyncio.timeout(within):
-                self._socket.send(frame, block=False)
+                await self._send(frame)
                 return await self.receive()
         except TimeoutError:
             raise LinkLostError(f"{self.url}: no answer within {within:.3g} s") from None
         except pynng.NNGException as error:
             raise LinkLostError(f"{self.url}: cannot send: {error}") from None
+
+    async def _send(self, frame: bytes) -> None:
+        """NNG may say an answer before it has noted that the question has left: then it takes no other for a moment."""
+        while True:
+            self._check()
+            try:
+                self._socket.send(frame, block=False)
+            except pynng.TryAgain:
+                await asyncio.sleep(MOMENT)
+            else:
+                return
 
     def close(self, reason: str) -> None:
         """Hang up; whoever waits hears ``reason``, also later. May be called twice."""
