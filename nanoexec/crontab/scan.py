@@ -9,7 +9,7 @@ from nanoexec.crontab.adoption import adopted, tampered
 from nanoexec.crontab.commands import Claims, Verdict
 from nanoexec.crontab.elsewhere import elsewhere
 from nanoexec.crontab.lines import Line
-from nanoexec.crontab.places import OWN_FILE, Crontab, system_crontabs
+from nanoexec.crontab.places import MACHINE, OWN_FILE, Crontab, system_crontabs
 from nanoexec.crontab.sieve import Sieve
 from nanoexec.crontab.spool import user_crontabs
 from nanoexec.model import Value
@@ -61,7 +61,8 @@ class Finding(Value, frozen=True):
 class Judge:
     """Says of many lines which action takes each over. Made once for all of them."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, paths: Paths, catalog: Catalog) -> None:
+        self._paths = paths
         self.claims = Claims(catalog.actions.values())
         self._sieve = Sieve(catalog.actions.values())
 
@@ -72,7 +73,20 @@ class Judge:
         found = self.claims.verdict(line, owner=crontab.owner)
         if found.taken and crontab.ignored:
             return Verdict(found.action, f"cron ignores this file: {crontab.ignored}")
+        if found.taken and (reason := unjournaled(self._paths, crontab, line)):
+            return Verdict(found.action, reason)
         return found
+
+
+def unjournaled(paths: Paths, crontab: Crontab, line: Line) -> str:
+    """Why runs of this line could not be journaled, empty if they can: the journal of a machine is root's.
+
+    Each slot of such a line would run the original command, and mail a complaint about the journal.
+    """
+    user = line.user or crontab.owner
+    if paths.root != MACHINE or user in ("", "root"):
+        return ""
+    return f"it runs as {user}, who cannot write the journal: only lines of root can be adopted"
 
 
 def crontabs(paths: Paths) -> Iterator[Crontab]:
@@ -83,7 +97,7 @@ def crontabs(paths: Paths) -> Iterator[Crontab]:
 
 def scan(paths: Paths, catalog: Catalog) -> tuple[Finding, ...]:
     """Every job of every crontab, every crontab that is ignored, and what else starts a tool of an action."""
-    return tuple(_findings(paths, Judge(catalog)))
+    return tuple(_findings(paths, Judge(paths, catalog)))
 
 
 def shown(data: bytes) -> str:

@@ -15,7 +15,7 @@ from nanoexec.crontab.places import MACHINE, OWN_FILE, Crontab
 from nanoexec.crontab.plan import Draft, Plan
 from nanoexec.crontab.prefix import Prefix
 from nanoexec.crontab.records import Adoption, Pairing
-from nanoexec.crontab.scan import Judge, crontabs, shown
+from nanoexec.crontab.scan import Judge, crontabs, shown, unjournaled
 from nanoexec.errors import UsageError
 
 
@@ -41,13 +41,13 @@ def plan_adopt(
         catalog.find(action)
     root = "" if paths.root == MACHINE else str(paths.root)
     named = {(file, number): action for file, number, action in lines}
-    judge = Judge(catalog)
+    judge = Judge(paths, catalog)
     known, lineless = records.load(paths), set(actions)
     for crontab in _foreign(paths):
         fresh: dict[int, Prefix] = {}
         for line in crontab.lines:
             if action := named.pop((crontab.file, line.number), ""):
-                fresh[line.number] = _named(crontab, line, Prefix(action, run, root, shadow))
+                fresh[line.number] = _named(paths, crontab, line, Prefix(action, run, root, shadow))
             elif (found := judge.verdict(crontab, line)).action and (everything or found.action in actions):
                 lineless.discard(found.action)
                 prefix = Prefix(found.action, run, root, shadow)
@@ -118,9 +118,10 @@ def _foreign(paths: Paths) -> list[Crontab]:
     return [crontab for crontab in crontabs(paths) if crontab.file != own]
 
 
-def _named(crontab: Crontab, line: Line, prefix: Prefix) -> Prefix:
+def _named(paths: Paths, crontab: Crontab, line: Line, prefix: Prefix) -> Prefix:
     """What a line that somebody named gets. Raises `UsageError` if it cannot."""
-    reason = f"cron ignores this file: {crontab.ignored}" if crontab.ignored else _obstacle(line, prefix, "")
+    ignored = f"cron ignores this file: {crontab.ignored}" if crontab.ignored else ""
+    reason = ignored or _obstacle(line, prefix, unjournaled(paths, crontab, line))
     if reason:
         raise UsageError(f"{crontab.file}:{line.number}: cannot be adopted by {prefix.action}: {reason}")
     return prefix
