@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import resting, serving, trigger
+from benchmarks import crontabs, resting, scheduled, serving, trigger
 from benchmarks.fleet import fleet_of
 from benchmarks.processes import memory_kib
 
@@ -12,7 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--nodes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--only", choices=["trigger", "resting", "serving"])
+    parser.add_argument("--only", choices=["trigger", "resting", "serving", "fallback"])
     wanted = parser.parse_args()
     sections = [
         f"Measured on {resting.machine()}. The nodes' state lies in memory (tmpfs), for they share one disk here.",
@@ -29,6 +29,8 @@ def main() -> None:
             sections += resting.measure(fleet, memory)
         if wanted.only in (None, "serving"):
             sections += serving.measure(fleet, empty_hub)
+    if wanted.only in (None, "fallback"):
+        sections += [*scheduled.measure(), *crontabs.measure()]
     sys.stdout.write("\n".join(sections) + "\n")
 
 

@@ -45,7 +45,8 @@ class AgentConfig(Value, frozen=True):
 
     ``hub`` is the address to dial, ``hub_name`` the name its certificate must have (the same unless set). ``user`` is
     the account of the agent: besides root the only one that the runner listens to. ``signers`` are Ed25519 public keys
-    (base64); with any set, only triggers signed by one of them run.
+    (base64); with any set, only triggers signed by one of them run. After ``hub_silent_after`` seconds without a
+    beacon, fallback schedules with the policy ``hub-silent`` run.
     """
 
     hub: Host
@@ -59,6 +60,7 @@ class AgentConfig(Value, frozen=True):
     signers: tuple[str, ...] = ()
     output_limit: Annotated[int, msgspec.Meta(ge=1024, le=512 << 10)] = 64 << 10
     journal_days: Days = 90
+    hub_silent_after: Seconds = 600.0
     runner_idle: Seconds = 30.0
 
 
@@ -97,8 +99,18 @@ class Paths(msgspec.Struct, frozen=True):
         return self.root / "var/lib/nanoexec/agent"
 
     @property
+    def beacon(self) -> Path:
+        """Its modification time is when the agent last heard the hub."""
+        return self.agent_state / "beacon"
+
+    @property
     def journal(self) -> Path:
         return self.root / "var/lib/nanoexec/journal/journal.db"
+
+    @property
+    def crontabs(self) -> Path:
+        """Backups of crontabs, and what is known of the lines taken over."""
+        return self.root / "var/lib/nanoexec/crontabs"
 
     @property
     def run(self) -> Path:

@@ -220,11 +220,15 @@ class Order(Value, frozen=True, array_like=True):
 
 
 class ActionOffer(Value, frozen=True, array_like=True):
-    """An action that a node offers, as it tells the hub."""
+    """An action that a node offers, as it tells the hub.
+
+    ``interval`` (seconds) is the longest time between two slots of its fallback schedule there; None without one.
+    """
 
     name: ActionName
     summary: str = ""
     arguments: tuple[str, ...] = ()
+    interval: Duration | None = None
 
 
 class Node(Value, frozen=True):

@@ -3,6 +3,8 @@
 `hub.core` decides them, `store` commits a batch of them in one transaction, in the order given.
 """
 
+import enum
+
 from nanoexec.model import (
     ActionName,
     ActionOffer,
@@ -121,6 +123,45 @@ class HistoryEntry(Value, frozen=True):
     duration: float | None = None
     status: int | None = None
     changed: bool | None = None
+
+
+class Standing(Value, frozen=True):
+    """How an action stands on a node, by the history; each entry is None if there is no such run.
+
+    ``succeeded`` is the last run without arguments that succeeded: one with arguments may have done something else.
+    ``failing`` is the first that ended badly after it, ``latest`` the last of all.
+    """
+
+    succeeded: HistoryEntry | None = None
+    failing: HistoryEntry | None = None
+    latest: HistoryEntry | None = None
+
+
+class Why(enum.StrEnum):
+    """Why an action is overdue on a node."""
+
+    OFFLINE = "offline"
+    FAILING = "failing"
+    REFUSED = "refused"
+    SKIPPED = "skipped"
+    UNSCHEDULED = "no schedule"
+    SILENT = "not run"  # the node is here, its schedule has passed, and no run has been heard of
+
+
+class Lapse(Value, frozen=True):
+    """An action that is overdue on a node: its interval has passed without a success.
+
+    ``succeeded`` is when the last success started, by the hub's clock; ``interval`` (seconds) what it is judged by.
+    ``since`` is when what ``why`` says began, ``detail`` what the node said of it.
+    """
+
+    node: NodeName
+    action: ActionName
+    why: Why
+    since: float | None = None
+    detail: Reason = ""
+    succeeded: float | None = None
+    interval: float | None = None
 
 
 class TriggerDetail(Value, frozen=True):

@@ -25,13 +25,14 @@ Where what is:
 
 from nanoexec.actions.binding import bind, parse_pairs
 from nanoexec.actions.layers import Catalog, Source, merge
-from nanoexec.actions.manifest import Argument, Cron, Fault, Kind, Manifest, OnBusy, Rule, Rules
+from nanoexec.actions.manifest import Argument, Cron, Fallback, Fault, Kind, Manifest, OnBusy, Rule, Rules
 from nanoexec.actions.outcome import Judge, Verdict
 
 __all__ = [
     "Argument",
     "Catalog",
     "Cron",
+    "Fallback",
     "Fault",
     "Judge",
     "Kind",

@@ -15,7 +15,7 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 
 from nanoexec.actions.binding import default_text, problem, shown
-from nanoexec.actions.manifest import PLACEHOLDER, Argument, Cron, Fault, Kind, Manifest, Rule, Rules
+from nanoexec.actions.manifest import PLACEHOLDER, Argument, Cron, Fallback, Fault, Kind, Manifest, Rule, Rules
 from nanoexec.duration import parse_duration
 from nanoexec.errors import UsageError
 from nanoexec.model import EXEC
@@ -24,7 +24,7 @@ Where = tuple[str, ...]
 Complaints = Iterator[tuple[str, str]]  # key within the table, message
 
 _FIELDS: Final[dict[Any, tuple[msgspec.structs.FieldInfo, ...]]] = {
-    table: msgspec.structs.fields(table) for table in (Manifest, Argument, Rules, Rule, Cron)
+    table: msgspec.structs.fields(table) for table in (Manifest, Argument, Rules, Rule, Cron, Fallback)
 }
 
 
@@ -120,10 +120,8 @@ def _of_manifest(manifest: Manifest) -> Complaints:
         if "\0" in value:
             yield f"env.{name}", "a variable cannot contain NUL"
     for key, duration in (("timeout", manifest.timeout), ("kill_after", manifest.kill_after)):
-        try:
-            parse_duration(duration)
-        except UsageError as error:
-            yield key, str(error)
+        if wrong := _not_a_duration(duration):
+            yield key, wrong
 
 
 def _of_argument(argument: Argument) -> Complaints:
@@ -181,12 +179,18 @@ def _of_cron(cron: Cron) -> Complaints:
         yield "match", wrong
 
 
+def _of_fallback(fallback: Fallback) -> Complaints:
+    if fallback.timeout is not None and (wrong := _not_a_duration(fallback.timeout)):
+        yield "timeout", wrong
+
+
 _MEANING: Final[dict[type, Callable[[Any], Complaints]]] = {
     Manifest: _of_manifest,
     Argument: _of_argument,
     Rules: _of_rules,
     Rule: _of_rule,
     Cron: _of_cron,
+    Fallback: _of_fallback,
 }
 _DEFAULT_TYPES: Final = {Kind.STRING: str, Kind.INTEGER: int, Kind.BOOLEAN: bool, Kind.CHOICE: str}
 _TYPE_NAMES: Final = {
@@ -211,6 +215,14 @@ def _not_a_program(text: str) -> str:
 
 def _not_one_line(text: str) -> str:
     return f"expected one line without NUL, got {shown(text)}" if any(sign in text for sign in "\0\n\r") else ""
+
+
+def _not_a_duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _not_a_pattern(text: str) -> str:

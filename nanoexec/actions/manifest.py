@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from nanoexec.duration import parse_duration
+from nanoexec.fallback import Policy
 from nanoexec.model import ActionName, ActionOffer, Value
 
 PLACEHOLDER: Final = "{}"
@@ -81,6 +82,21 @@ class Cron(Value, frozen=True):
     match: str = ""
 
 
+class Fallback(Value, frozen=True):
+    """``[fallback]``: when the crontab line that this action has taken over still runs it (`nanoexec.fallback`).
+
+    ``timeout`` limits such a run. Without it there is no limit, as cron has none.
+    """
+
+    policy: Policy = Policy.UNSATISFIED
+    timeout: str | None = None
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long a scheduled run may last; infinity without a limit."""
+        return float("inf") if self.timeout is None else parse_duration(self.timeout)
+
+
 class Manifest(Value, frozen=True):
     """An action: a name, the command it stands for, and the rules it runs under. ``command`` is never empty."""
 
@@ -98,6 +114,7 @@ class Manifest(Value, frozen=True):
     arguments: dict[ArgumentName, Argument] = msgspec.field(default_factory=dict)
     outcome: Rules = Rules()
     cron: Cron | None = None
+    fallback: Fallback | None = None
 
     @property
     def timeout_seconds(self) -> float:

@@ -65,6 +65,7 @@ async def _serve(paths: Paths, identity: Identity) -> None:
         ),
         runner_socket=paths.runner_socket,
         journal=paths.journal,
+        beacon=paths.beacon,
         save=lambda: write_atomically(cursor_file, msgspec.json.encode(core.outbox.cursor), 0o600),
         now=clock.now,
         explain=why,

@@ -29,13 +29,17 @@ LAST_BACKOFF: Final = 60.0
 STEADY_AFTER: Final = 60.0  # seconds that a link must have lasted to count as good
 QUIET: Final = 5.0
 DESCRIBE_EVERY: Final = 300.0
+HEARD_EVERY: Final = 5.0  # seconds between two notes that the hub was heard
 DESCRIBE_AGAIN: Final = 5.0  # seconds after the runner could not be asked: it may come up just behind the agent
 TICK: Final = 1.0
 _log = logging.getLogger("nanoexec.agent")
 
 
 class Agent:
-    """One agent. ``explain`` says why a dial failed (for the log); ``save`` writes the cursor; ``now`` is the clock."""
+    """One agent. ``explain`` says why a dial failed (for the log); ``save`` writes the cursor; ``now`` is the clock.
+
+    ``beacon`` is the file whose time says when the hub was last heard, for the slots of crontabs.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Agent:
         transport: NodeTransport,
         runner_socket: Path,
         journal: Path,
+        beacon: Path,
         save: Callable[[], None],
         now: Callable[[], Instant],
         explain: Callable[[], Awaitable[str]],
@@ -55,6 +60,8 @@ class Agent:
         self._runner_socket = runner_socket
         self._journal_files = (journal, journal.with_name(journal.name + "-wal"))
         self._journal_seen: tuple[tuple[int, int], ...] = ()
+        self._beacon = beacon
+        self._heard_at = -HEARD_EVERY
         self._save = save
         self._saved = core.outbox.cursor
         self._now = now
@@ -121,7 +128,9 @@ class Agent:
 
     async def _listen(self, link: Link) -> None:
         while True:
-            self.core.heard(await link.receive(), self._now())
+            frame = await link.receive()
+            self.core.heard(frame, self._now())
+            self._note_beacon(self._now().steady)
             self._act()
 
     async def _talk(self, link: Link) -> None:
@@ -244,6 +253,13 @@ class Agent:
         if seen != self._journal_seen:
             self._journal_seen = seen
             self.core.journal_moved()
+
+    def _note_beacon(self, steady: float) -> None:
+        """Whatever the hub publishes shows that it is there. Not for each frame: a whole fleet may be busy."""
+        if steady - self._heard_at >= HEARD_EVERY:
+            self._heard_at = steady
+            with contextlib.suppress(OSError):  # a slot is then run that could have been skipped
+                self._beacon.touch()
 
     def _keep_cursor(self) -> None:
         if self.core.outbox.cursor != self._saved:

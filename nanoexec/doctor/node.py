@@ -146,7 +146,7 @@ def _manifest(paths: Paths, config: AgentConfig | None, described: runner.Descri
     if described is None:
         catalog = read_catalog(paths)
         faults = tuple(str(fault) for fault in catalog.faults)
-        described = runner.Described(actions=offers(catalog, config or AgentConfig(hub="localhost")), faults=faults)
+        described = runner.Described(actions=offers(catalog, config or AgentConfig(hub="localhost"), {}), faults=faults)
     return finding.manifests([action.name for action in described.actions], described.faults)
 
 

@@ -81,20 +81,31 @@ class ControlSocket:
                 await self._issued(await hub.submit(wanted, by), reader if watch else None, writer)
             case control.Issue(order=order, target=target, watch=watch):
                 await self._issued(await hub.issue(order, target, by), reader if watch else None, writer)
+            case _:
+                _tell(writer, await self._reply(request, by))
+
+    async def _reply(self, request: control.Question, by: str) -> control.Reply:
+        """The one answer to everything that is not watched."""
+        hub = self._hub
+        reply: control.Reply
+        match request:
             case control.Prepare(wanted=wanted):
-                _tell(writer, hub.prepare(wanted, by))
+                reply = hub.prepare(wanted, by)
             case control.MakeToken():
-                _tell(writer, await hub.make_token(request, by))
+                reply = await hub.make_token(request, by)
             case control.ListNodes():
-                _tell(writer, control.NodeList(nodes=hub.nodes()))
+                reply = control.NodeList(nodes=hub.nodes())
             case control.Revoke(node=node):
-                _tell(writer, await hub.revoke(node, by))
+                reply = await hub.revoke(node, by)
             case control.AskHistory():
-                _tell(writer, await hub.history(request))
+                reply = await hub.history(request)
             case control.Show(id=id_):
-                _tell(writer, await hub.show(id_))
+                reply = await hub.show(id_)
+            case control.AskOverdue():
+                reply = await hub.overdue(request)
             case control.AskStatus():
-                _tell(writer, hub.status())
+                reply = hub.status()
+        return reply
 
     async def _issued(
         self, decision: Decision, reader: asyncio.StreamReader | None, writer: asyncio.StreamWriter

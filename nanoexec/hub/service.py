@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from nanoexec import __version__
 from nanoexec.config import HubConfig
 from nanoexec.errors import ProtocolError, StoreError, UnavailableError, UsageError
+from nanoexec.hub import overdue
 from nanoexec.hub.clerk import Clerk
 from nanoexec.hub.core import Decision, HubCore
 from nanoexec.hub.joining import Joining
@@ -26,7 +27,7 @@ from nanoexec.hub.roster import Roster
 from nanoexec.hub.watch import Watchers
 from nanoexec.keys import token
 from nanoexec.model import Instant, Node, Order, identifier
-from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.record import Change, Lapse, RunReported, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import Store
 from nanoexec.transport import Exchange, HubTransport, Peer
 from nanoexec.wire import control, network, stream
@@ -242,6 +243,17 @@ class Hub:
             )
         )
         return control.History(entries=tuple(entries))
+
+    async def overdue(self, request: control.AskOverdue) -> control.Overdue:
+        """Where actions are overdue. Raises `UsageError` for an action that no node offers."""
+        nodes, action = self.nodes(), request.action
+        if action is not None and not overdue.is_offered(action, nodes):
+            raise UsageError(f"no node offers the action {action} (`nanoexec nodes show NODE` lists what one offers)")
+        found: list[Lapse] = []
+        for name in overdue.scheduled(nodes) if action is None else (action,):
+            standings = await self._read(functools.partial(self._store.standings, name))
+            found += overdue.lapses(name, nodes, standings, self._now().wall)
+        return control.Overdue(lapses=tuple(found))
 
     async def show(self, id_: str) -> control.Shown:
         """Raises `UsageError` when nothing, or more than one thing, begins with ``id_``."""

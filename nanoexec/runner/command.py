@@ -22,15 +22,20 @@ class Account(Value, frozen=True):
 
 
 class Command(Value, frozen=True):
-    """``argv`` with the program found for it, and all that its process gets. Durations are in seconds."""
+    """``argv`` with the program found for it, and all that its process gets. Durations are in seconds.
+
+    Without an ``account``, user, directory, umask and standard input are those of the process that starts it.
+    ``sigpipe`` is False when it is to start with SIGPIPE ignored.
+    """
 
     argv: tuple[str, ...]
     program: str
-    account: Account
-    cwd: str
     environment: dict[str, str]
     timeout: float
     kill_after: float
+    account: Account | None = None
+    cwd: str | None = None
+    sigpipe: bool = True
 
 
 def account_of(name: str) -> Account:

@@ -7,6 +7,7 @@ that is due.
   leader is reaped, so its number cannot be another's by then.
 * A background child may keep the output open when the command has ended. It gets half a second to finish; then it is
   left alone, as under cron, and ``cat`` drains what it still writes, so that it never meets a broken pipe.
+* Output may also pass through to descriptors of this process (`outlets`). Then ``cat`` takes it there.
 """
 
 import os
@@ -14,7 +15,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
@@ -56,33 +57,34 @@ def execute(
     limit: int,
     lasting: Callable[[int], object],
     forward: Sequence[signal.Signals] = (),
+    outlets: Sequence[int] = (),
 ) -> Ending:
     """Run ``command`` to its end. ``sinks`` get all of its output as it comes, ``limit`` bytes of it are kept.
 
     ``lasting`` is called once with the pid, if the command still runs after `LASTING`. The signals in ``forward`` are
-    passed on to its process group meanwhile. Raises `NotStartedError`.
+    passed on to its process group meanwhile. ``outlets`` are one descriptor that gets all output, or two: then standard
+    output and error are told apart, and ``sinks`` get them in the order in which they were read. Raises
+    `NotStartedError`.
     """
-    reading, writing = os.pipe()
     capture = Capture(limit)
     started = time.monotonic()
+    passages: dict[int, int | None] = {}
     try:
         with _forwarding(forward) as signals:
-            try:
-                process = _spawn(command, writing)
-            finally:
-                os.close(writing)
+            process = _open_and_spawn(command, outlets, passages)
             signals.go_to(process.pid)
             watch = _Watch(
-                command, process.pid, reading, sinks=(*sinks, capture.feed), lasting=lasting, started=started
+                command, process.pid, passages, sinks=(*sinks, capture.feed), lasting=lasting, started=started
             )
             watch.run()
             if watch.timed_out:
                 _signal_group(process.pid, signal.SIGKILL)
             status = process.wait()
-        if watch.reading:
-            _leave_to_cat(reading)
+        for pipe in watch.reading:
+            _leave_to_cat(pipe, passages[pipe])
     finally:
-        os.close(reading)
+        for pipe in passages:
+            os.close(pipe)
     return Ending(
         pid=process.pid, status=status, duration=watch.duration, timed_out=watch.timed_out, output=capture.output()
     )
@@ -95,7 +97,7 @@ class _Watch:
         self,
         command: Command,
         pid: int,
-        pipe: int,
+        passages: Mapping[int, int | None],
         *,
         sinks: Sequence[Sink],
         lasting: Callable[[int], object],
@@ -103,7 +105,7 @@ class _Watch:
     ) -> None:
         self._command = command
         self._pid = pid
-        self._pipe = pipe
+        self._tees = {pipe: Tee(outlet) for pipe, outlet in passages.items() if outlet is not None}
         self._sinks = sinks
         self._lasting = lasting
         self._started = started
@@ -111,7 +113,7 @@ class _Watch:
         self._term_due = self._started + command.timeout
         self._kill_due = _NEVER
         self._linger_due = _NEVER
-        self.reading = True
+        self.reading = set(passages)
         self.running = True
         self.timed_out = False
         self.duration = 0.0
@@ -122,14 +124,15 @@ class _Watch:
         try:
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
-            poller.register(self._pipe, select.POLLIN)
+            for pipe in self.reading:
+                poller.register(pipe, select.POLLIN)
             while not self._over(now := time.monotonic()):
                 for descriptor, _ in poller.poll(max(0.0, self._next_due(now) - now) * 1000):
                     if descriptor == pidfd:
                         poller.unregister(pidfd)
                         self._process_ended(time.monotonic())
-                    elif not self._drain():
-                        poller.unregister(self._pipe)
+                    elif not self._drain(descriptor):
+                        poller.unregister(descriptor)
                 self._do_what_is_due(time.monotonic())
         finally:
             os.close(pidfd)
@@ -167,36 +170,85 @@ class _Watch:
         if self._kill_due == _NEVER:  # killed already, or never asked to end
             self._kill_due = now
 
-    def _drain(self) -> bool:
-        chunk = os.read(self._pipe, _CHUNK)
+    def _drain(self, pipe: int) -> bool:
+        chunk = os.read(pipe, _CHUNK)
         if not chunk:
-            self.reading = False
-        for sink in self._sinks if chunk else ():
+            self.reading.discard(pipe)
+            return False
+        if pipe in self._tees:
+            self._tees[pipe](chunk)
+        for sink in self._sinks:
             sink(chunk)
-        return self.reading
+        return True
 
 
-def _spawn(command: Command, output: int) -> "subprocess.Popen[bytes]":
+class Tee:
+    """Passes output on to a descriptor. A reader who goes away does not end the run."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._open = True
+
+    def __call__(self, chunk: bytes) -> None:
+        """The next bytes."""
+        rest = memoryview(chunk)
+        while self._open and rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except OSError:
+                self._open = False
+
+
+@contextmanager
+def _dispositions(command: Command) -> Iterator[None]:
+    """Python ignores SIGXFSZ as well as SIGPIPE, and gives a child both back or neither."""
+    before = None if command.sigpipe else signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGXFSZ, before)
+
+
+def _open_and_spawn(
+    command: Command, outlets: Sequence[int], passages: dict[int, int | None]
+) -> "subprocess.Popen[bytes]":
+    """The process, and in ``passages`` the pipes to read from, each with where its output also goes."""
+    writing: list[int] = []
+    try:
+        for outlet in outlets or (None,):
+            reader, writer = os.pipe()
+            passages[reader] = outlet
+            writing.append(writer)
+        with _dispositions(command):
+            return _spawn(command, writing[0], writing[-1])
+    finally:
+        for writer in writing:
+            os.close(writer)
+
+
+def _spawn(command: Command, output: int, errors: int) -> "subprocess.Popen[bytes]":
     """The process, in a session of its own, without our descriptors and with the signal dispositions of a new login.
 
     Another user's process gets that user's groups. The same user keeps ours: initgroups needs root.
     """
     account = command.account
-    switch = account.uid != os.geteuid()
+    switch = account if account and account.uid != os.geteuid() else None
     try:
         return subprocess.Popen(
             command.argv,
             executable=command.program,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if account else None,
             stdout=output,
-            stderr=output,
+            stderr=errors,
             cwd=command.cwd,
             env=command.environment,
-            umask=_UMASK,
+            umask=_UMASK if account else -1,
+            restore_signals=command.sigpipe,
             start_new_session=True,
-            user=account.uid if switch else None,
-            group=account.gid if switch else None,
-            extra_groups=os.getgrouplist(account.name, account.gid) if switch else None,
+            user=switch.uid if switch else None,
+            group=switch.gid if switch else None,
+            extra_groups=os.getgrouplist(switch.name, switch.gid) if switch else None,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
@@ -208,13 +260,13 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _leave_to_cat(pipe: int) -> None:
+def _leave_to_cat(pipe: int, outlet: int | None) -> None:
     """Whoever still writes must not be killed by SIGPIPE because we stop listening."""
     with suppress(OSError):
         drain = subprocess.Popen(
             ["cat"],
             stdin=pipe,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if outlet is None else outlet,
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={"PATH": "/usr/bin:/bin"},

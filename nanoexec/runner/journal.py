@@ -24,20 +24,14 @@ import msgspec
 from nanoexec.errors import StoreError
 from nanoexec.files import sync_directory
 from nanoexec.model import Outcome, Run, Value
-from nanoexec.runner import rows
+from nanoexec.runner import rows, tables
 from nanoexec.runner.process import Process
 
 MAX_BATCH_BYTES: Final = 8 << 20  # of output in one answer of `changes`; half of what a local message may hold
 _BUSY_SECONDS: Final = 30.0
 _LOG_PAGES: Final = 16
-_RUN: Final = ", ".join(rows.RUN)
-_ENDING: Final = ", ".join(f"{column} = :{column}" for column in rows.ENDING)
-_NEXT: Final = "(SELECT coalesce(max(change), 0) + 1 AS next FROM runs)"
-_ADMIT: Final = (
-    f"INSERT INTO runs ({', '.join(rows.GIVEN)}, ticks, expires, change, admitted, began)"  # noqa: S608 - constants
-    f" SELECT {', '.join(f':{column}' for column in rows.GIVEN)}, :ticks, :expires, next, next,"
-    f" iif(:started IS NULL, NULL, next) FROM {_NEXT} WHERE true ON CONFLICT (id) DO NOTHING"
-)
+_RUN: Final = ", ".join(tables.RUN)
+_ENDING: Final = ", ".join(f"{column} = :{column}" for column in tables.ENDING)
 
 
 class OpenRun(Value, frozen=True):
@@ -96,13 +90,13 @@ class Journal:
 
         ``ticks`` is the start time of its supervisor, ``expires`` when its trigger does.
         """
-        if self._commit(_ADMIT, {**rows.row_of(run), "ticks": ticks, "expires": expires}):
+        if self._commit(tables.ADMIT, {**rows.row_of(run), "ticks": ticks, "expires": expires}):
             return None
         return self.find(run.id)
 
     def start(self, identity: str, started: float) -> None:
         """Commit that the command of an admitted run starts. Raises `StoreError` also if the run has an outcome."""
-        if not self._update(f"started = :started, began = {_NEXT}", {"id": identity, "started": started}):
+        if not self._update(f"started = :started, began = {tables.NEXT}", {"id": identity, "started": started}):
             raise StoreError(f"{self._path}: run {identity} is not waiting to start: it will not be started")
 
     def note_pid(self, identity: str, pid: int) -> None:
@@ -180,7 +174,7 @@ class Journal:
 
     def _update(self, assignments: str, values: Mapping[str, Any]) -> int:
         return self._commit(
-            f"UPDATE runs SET {assignments}, change = {_NEXT} WHERE id = :id AND outcome IS NULL",  # noqa: S608 - constants
+            f"UPDATE runs SET {assignments}, change = {tables.NEXT} WHERE id = :id AND outcome IS NULL",  # noqa: S608 - constants
             values,
         )
 
@@ -221,7 +215,7 @@ def _create(path: Path, new_id: str) -> None:
         with closing(sqlite3.connect(new, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(rows.SCHEMA)
+            connection.executescript(tables.SCHEMA)
             connection.execute("INSERT INTO meta VALUES ('id', ?)", (new_id,))
         new.rename(path)
         sync_directory(path.parent)
@@ -243,7 +237,9 @@ def _faults(path: Path) -> Iterator[None]:
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > rows.VERSION:
-        raise StoreError(f"{path}: the journal has version {version}, this side knows {rows.VERSION}: upgrade nanoexec")
-    if version != rows.VERSION:
+    if version > tables.VERSION:
+        raise StoreError(
+            f"{path}: the journal has version {version}, this side knows {tables.VERSION}: upgrade nanoexec"
+        )
+    if version != tables.VERSION:
         raise StoreError(f"{path}: not a journal of nanoexec (version {version}): move the file away")

@@ -6,7 +6,7 @@ remember. After it, a refusal is journaled like a run: the hub has seen that id 
 whatever the configuration says by the time it comes again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -97,13 +97,13 @@ def work(
     return Work(run=bound, manifest=manifest, command=prepare(manifest, bound, timeout, language), expires=expires)
 
 
-def offers(catalog: Catalog, config: AgentConfig) -> tuple[ActionOffer, ...]:
-    """The actions that this machine can run now."""
+def offers(catalog: Catalog, config: AgentConfig, intervals: Mapping[str, float]) -> tuple[ActionOffer, ...]:
+    """The actions that this machine can run now. ``intervals`` is as `nanoexec.runner.rhythm.intervals` gives it."""
     usable = (
         manifest for manifest in catalog.actions.values() if not missing(manifest, manifest.env.get("PATH", PATH))
     )
     adhoc = (ActionOffer(name=EXEC, summary="Run an ad-hoc command"),) if config.allow_exec else ()
-    return tuple(manifest.offer for manifest in usable) + adhoc
+    return tuple(replace(manifest.offer, interval=intervals.get(manifest.name)) for manifest in usable) + adhoc
 
 
 def _adhoc(trigger: Trigger, config: AgentConfig) -> Manifest:

@@ -1,74 +1,11 @@
-"""The journal's tables, and a run as a row of them."""
+"""A run as a row of the journal."""
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from nanoexec.model import MAX_REASON, Cause, Outcome, Output, Run
-
-VERSION: Final = 1
-SCHEMA: Final = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (
-    id         TEXT PRIMARY KEY,
-    change     INTEGER NOT NULL,   -- counts the commits of the whole journal; a run has that of its latest
-    action     TEXT NOT NULL,
-    cause      TEXT NOT NULL,
-    by         TEXT NOT NULL,
-    requested  REAL NOT NULL,
-    arguments  TEXT NOT NULL,      -- JSON object, keys sorted: equal arguments are equal text
-    command    TEXT NOT NULL,      -- JSON array
-    boot       TEXT NOT NULL,      -- with supervisor and ticks: the process that answers for this run
-    supervisor INTEGER NOT NULL,
-    ticks      INTEGER NOT NULL,
-    expires    REAL NOT NULL,      -- the row is not forgotten while its trigger could still come again
-    admitted   INTEGER NOT NULL,   -- the change that admitted it
-    began      INTEGER,            -- the change that started it: their order is that of the lock, whatever clocks say
-    pid        INTEGER,
-    started    REAL,
-    ended      REAL,
-    duration   REAL,
-    outcome    TEXT,
-    reason     TEXT NOT NULL,
-    status     INTEGER,
-    changed    INTEGER,
-    shared     TEXT,
-    size       INTEGER NOT NULL,
-    head       BLOB NOT NULL,      -- last: a scan does not read what overflows the page
-    tail       BLOB NOT NULL
-);
-CREATE UNIQUE INDEX runs_by_change ON runs (change);
-CREATE INDEX runs_by_action ON runs (action, started);
-CREATE INDEX runs_open ON runs (action) WHERE outcome IS NULL;
-PRAGMA user_version = {VERSION};
-"""
-ENDING: Final = (  # what is said when a run ends
-    "ended",
-    "duration",
-    "outcome",
-    "reason",
-    "status",
-    "changed",
-    "shared",
-    "pid",
-    "size",
-    "head",
-    "tail",
-)
-GIVEN: Final = (
-    "id",
-    "action",
-    "cause",
-    "by",
-    "requested",
-    "arguments",
-    "command",
-    "boot",
-    "supervisor",
-    "started",
-    *ENDING,
-)
-RUN: Final = (*GIVEN, "change")  # the columns of a `Run`
+from nanoexec.runner.tables import RUN
 
 
 def row_of(run: Run) -> dict[str, Any]:

@@ -48,8 +48,13 @@ class Service(msgspec.Struct, frozen=True):
         elif isinstance(request, Changes):
             self._changes(connection, request)
         elif request is not None:
-            faults = tuple(str(fault) for fault in self.catalog.faults)
-            _tell(connection, Described(actions=offers(self.catalog, self.config), faults=faults))
+            self._describe(connection)
+
+    def _describe(self, connection: socket.socket) -> None:
+        from nanoexec.runner.rhythm import intervals  # noqa: PLC0415 - the parent would carry it for every child
+
+        actions = offers(self.catalog, self.config, intervals(self.paths, self.clock()))
+        _tell(connection, Described(actions=actions, faults=tuple(str(fault) for fault in self.catalog.faults)))
 
     def maintain(self) -> None:
         """What a runner does when it starts: settle the runs of those before it, forget what is old."""

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from nanoexec.actions import Judge, OnBusy
 from nanoexec.duration import format_duration
 from nanoexec.errors import StoreError
-from nanoexec.model import Outcome, Output, Run
+from nanoexec.model import Cause, Outcome, Output, Run
 from nanoexec.runner.execution import Ending, NotStartedError, Sink, execute
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.lock import ActionLock
@@ -31,6 +31,7 @@ from nanoexec.runner.process import this_process
 from nanoexec.runner.recovery import recover
 
 Clock = Callable[[], float]
+Perform = Callable[..., Ending]  # as `execute`
 _GLANCE: Final = 0.02  # seconds between two looks at who holds a lock
 _NAMELESS: Final = 5.0  # seconds after which a holder that is not in the journal is refused for all that
 _RETRIES: Final = (0.1, 1.0, 10.0, 60.0)  # seconds before saying again how a run ended
@@ -40,7 +41,8 @@ class Supervision:
     """One run. ``tell`` hears of it when it must wait and when it lasts; `carry_out` gives how it ended.
 
     ``limit`` is how many bytes of output are kept; ``tee`` gets all of it. ``admitted`` says whether the journal has
-    the run as this process's own: if not, nothing has run and nothing will.
+    the run as this process's own: if not, nothing has run and nothing will. ``perform`` executes the command. ``spare``
+    is asked once the lock is there: why the run is not needed any more, empty if it is.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Supervision:
         tell: Callable[[Run], object],
         tee: Sequence[Sink] = (),
         forward: Sequence[Signals] = (),
+        perform: Perform = execute,
+        spare: Callable[[], str] = lambda: "",
         clock: Clock = time.time,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -63,6 +67,8 @@ class Supervision:
         self._tell = tell
         self._tee = tee
         self._forward = forward
+        self._perform = perform
+        self._spare = spare
         self._clock = clock
         self._pause = pause
         me = this_process()
@@ -85,6 +91,8 @@ class Supervision:
             return self._wait(lock)
 
     def _begin(self) -> Run:
+        if reason := self._spare():
+            return self._refuse(reason)
         known = self._admit(replace(self._run, started=self._clock()))
         return self._execute(known) if self.admitted else known
 
@@ -104,18 +112,23 @@ class Supervision:
         return self._refuse(f"busy: run {holder.id} has been running for {_since(holder, self._clock())}")
 
     def _refuse(self, reason: str) -> Run:
-        return refuse(self._journal, self._run, reason, expires=self._work.expires, now=self._clock())
+        """A slot of a crontab is skipped: there is nobody to be told no."""
+        outcome = Outcome.SKIPPED if self._run.cause is Cause.SCHEDULE else Outcome.REFUSED
+        run = replace(self._run, outcome=outcome)
+        return refuse(self._journal, run, reason, expires=self._work.expires, now=self._clock())
 
     def _wait(self, lock: ActionLock) -> Run:
         known = self._admit(self._run)
         if not self.admitted:
             return known
         self._tell(self._journal.find(known.id) or known)
-        patience = self._work.command.timeout
+        patience = min(self._work.command.timeout, self._work.manifest.timeout_seconds)
         if not lock.acquire(patience):
             holder = self._journal.running(self._run.action)
             whom = f"run {holder.id}" if holder else "another run"
             return self._finish(replace(known, outcome=Outcome.SKIPPED, reason=_waited(patience, whom)))
+        if reason := self._spare():
+            return self._finish(replace(known, outcome=Outcome.SKIPPED, reason=reason))
         if self._work.manifest.on_busy is OnBusy.COALESCE and (equal := self._journal.equal_since(known)):
             return self._finish(
                 replace(
@@ -140,7 +153,7 @@ class Supervision:
     def _execute(self, run: Run) -> Run:
         judge = Judge(self._work.manifest.outcome)
         try:
-            ending = execute(
+            ending = self._perform(
                 self._work.command,
                 sinks=(judge.feed, *self._tee),
                 limit=self._limit,
@@ -150,7 +163,7 @@ class Supervision:
         except NotStartedError as error:
             return self._finish(replace(run, outcome=Outcome.FAILED, reason=str(error), duration=0.0))
         if ending.timed_out:
-            outcome, changed, reason = Outcome.TIMED_OUT, None, _late(self._work, ending)
+            outcome, changed, reason = Outcome.TIMED_OUT, None, _late(self._work.command.timeout, ending)
         else:
             verdict = judge.verdict(ending.status)
             outcome, changed, reason = verdict.outcome, verdict.changed, verdict.reason
@@ -192,7 +205,7 @@ class Supervision:
 
 def refuse(journal: Journal, run: Run, reason: str, *, expires: float, now: float) -> Run:
     """Journal that ``run`` will never start; gives what the journal says of its id. Raises `StoreError`."""
-    refused = replace(run, outcome=Outcome.REFUSED, reason=reason, ended=now)
+    refused = replace(run, outcome=run.outcome or Outcome.REFUSED, reason=reason, ended=now)
     return journal.admit(refused, 0, expires) or journal.find(run.id) or refused
 
 
@@ -204,6 +217,6 @@ def _waited(patience: float, whom: str) -> str:
     return f"waited {format_duration(patience)} for {whom}"
 
 
-def _late(work: Work, ending: Ending) -> str:
-    late = f"timed out after {format_duration(work.command.timeout)}"
+def _late(timeout: float, ending: Ending) -> str:
+    late = f"timed out after {format_duration(timeout)}"
     return f"{late} and had to be killed" if ending.status == -SIGKILL else late

@@ -18,18 +18,26 @@ from nanoexec.model import (
     DeliveryState,
     Node,
     Order,
+    Outcome,
     Output,
     Run,
     Trigger,
     Value,
 )
-from nanoexec.record import HistoryEntry, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.record import HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store.schema import certificates, deliveries, is_open, is_untold, nodes, runs, tokens, triggers
 
 _arguments: Final = msgspec.json.Decoder(Arguments)
 _command: Final = msgspec.json.Decoder(tuple[str, ...])
 _offers: Final = msgspec.json.Decoder(tuple[ActionOffer, ...])
 _Value = TypeVar("_Value", bound=Value)
+_told: Final = (  # what history says of a run
+    *(runs.c[name] for name in ("id", "node", "action", "cause", "by", "outcome", "reason", "started")),
+    *(runs.c.duration, runs.c.status, runs.c.changed),
+    runs.c.reported.label("at"),
+)
+_BAD: Final = (Outcome.FAILED.value, Outcome.TIMED_OUT.value, Outcome.INTERRUPTED.value)
+_NO_ARGUMENTS: Final = "{}"  # as `changes` writes it
 _SHOWN: Final = 4  # how many ids an ambiguous beginning is answered with
 
 
@@ -72,12 +80,7 @@ def history(
     if limit < 1:
         return []
     told = (
-        sa.select(
-            *(runs.c[name] for name in ("id", "node", "action", "cause", "by", "outcome", "reason", "started")),
-            *(runs.c.duration, runs.c.status, runs.c.changed),
-            runs.c.reported.label("at"),
-            deliveries.c.state,
-        )
+        sa.select(*_told, deliveries.c.state)
         .outerjoin(deliveries, (deliveries.c.trigger == runs.c.trigger) & (deliveries.c.node == runs.c.node))
         .order_by(runs.c.reported.desc(), runs.c.node, runs.c.id)
     )
@@ -104,6 +107,47 @@ def history(
         _value(HistoryEntry, row._asdict()) for walk in (told, untold) for row in connection.execute(walk.limit(limit))
     ]
     return sorted(entries, key=lambda entry: (-entry.at, entry.node, entry.id))[:limit]
+
+
+def standings(connection: sa.Connection, action: str) -> dict[str, Standing]:
+    """A seek or two down an index for each node of the roster; one more where the last run did not succeed."""
+    plain = runs.c.arguments == _NO_ARGUMENTS
+    good = _last_of_each(connection, action, runs.c.outcome == Outcome.SUCCEEDED.value, plain)
+    standings = {}
+    for node, last in _last_of_each(connection, action).items():
+        success = good.get(node)
+        failing = None if success and last.id == success.id else _first_failure(connection, last, success)
+        standings[node] = Standing(*(_entry(row) if row else None for row in (success, failing, last)))
+    return standings
+
+
+def _last_of_each(connection: sa.Connection, action: str, *such: sa.ColumnElement[bool]) -> dict[str, Any]:
+    """By node, its newest run of an action that is ``such``."""
+    newest = (
+        sa.select(runs.c.id)
+        .where(runs.c.node == nodes.c.name, runs.c.action == action, *such)
+        .order_by(runs.c.reported.desc(), runs.c.change.desc())
+        .limit(1)
+        .correlate(nodes)
+        .scalar_subquery()
+    )
+    # An outer join keeps SQLite from beginning with the runs.
+    both = nodes.outerjoin(runs, (runs.c.node == nodes.c.name) & (runs.c.id == newest))
+    found = connection.execute(sa.select(*_told, runs.c.change).select_from(both))
+    return {row.node: row for row in found if row.id is not None}
+
+
+def _first_failure(connection: sa.Connection, last: Any, success: Any) -> Any:
+    """The first run after ``success`` that ended badly; after its beginning, if it never succeeded."""
+    bad = sa.select(*_told).where(runs.c.node == last.node, runs.c.action == last.action, runs.c.outcome.in_(_BAD))
+    if success:
+        bad = bad.where(sa.tuple_(runs.c.reported, runs.c.change) > sa.tuple_(success.at, success.change))
+    return connection.execute(bad.order_by(runs.c.reported, runs.c.change).limit(1)).first()
+
+
+def _entry(row: Any) -> HistoryEntry:
+    fields = {name: value for name, value in row._asdict().items() if name in HistoryEntry.__struct_fields__}
+    return _value(HistoryEntry, fields)
 
 
 def trigger_detail(connection: sa.Connection, beginning: str) -> TriggerDetail:

@@ -107,6 +107,7 @@ runs: Final = sa.Table(
     sa.Index("ix_runs_reported", "reported"),
     sa.Index("ix_runs_node", "node", "reported"),
     sa.Index("ix_runs_action", "action", "reported"),
+    sa.Index("ix_runs_standing", "node", "action", "reported", "change", "outcome"),
 )
 
 # The roster: every machine that ever joined.

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nanoexec.errors import StoreError
 from nanoexec.model import Node
-from nanoexec.record import Change, HistoryEntry, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.record import Change, HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import changes, opening, purging, queries
 from nanoexec.store.faults import faults
 
@@ -100,6 +100,11 @@ class Store:
         """Runs, and deliveries without one, newest first by the hub's clock, at most ``limit``."""
         with self._read() as connection:
             return queries.history(connection, node=node, action=action, since=since, limit=limit)
+
+    def standings(self, action: str) -> dict[str, Standing]:
+        """How an action stands on each node that has a run of it, by the hub's clock and the journal's count."""
+        with self._read() as connection:
+            return queries.standings(connection, action)
 
     def trigger(self, beginning: str) -> TriggerDetail:
         """The trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""

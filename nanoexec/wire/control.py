@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from nanoexec.model import ActionName, Arguments, Delivery, Node, NodeName, Order, Reason, Trigger, Value
-from nanoexec.record import HistoryEntry, RunReported, TriggerDetail
+from nanoexec.record import HistoryEntry, Lapse, RunReported, TriggerDetail
 from nanoexec.wire import stream
 
 Lifetime = Annotated[float, msgspec.Meta(gt=0, le=30 * 86400)]
@@ -92,6 +92,14 @@ class AskStatus(ControlMessage, frozen=True, tag="status"):
     """How is the hub? Answered by `Status`."""
 
 
+class AskOverdue(ControlMessage, frozen=True, tag="overdue"):
+    """Where has an action's interval passed without a success? ``action`` None means every action that some node has a
+    schedule for. Answered by `Overdue`.
+    """
+
+    action: ActionName | None = None
+
+
 # Replies
 
 
@@ -159,13 +167,20 @@ class Status(ControlMessage, frozen=True, tag="status-is"):
     problem: str = ""
 
 
+class Overdue(ControlMessage, frozen=True, tag="overdue-is"):
+    """By action, then by node."""
+
+    lapses: tuple[Lapse, ...]
+
+
 class Failed(ControlMessage, frozen=True, tag="failed"):
     reason: Reason
     exit_code: int
 
 
-Request = Submit | Prepare | Issue | MakeToken | ListNodes | Revoke | AskHistory | Show | AskStatus
-Reply = Accepted | Progress | Prepared | TokenText | NodeList | Done | History | Shown | Status | Failed
+Question = Prepare | MakeToken | ListNodes | Revoke | AskHistory | Show | AskStatus | AskOverdue  # one reply each
+Request = Submit | Issue | Question
+Reply = Accepted | Progress | Prepared | TokenText | NodeList | Done | History | Shown | Status | Overdue | Failed
 
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)

@@ -10,7 +10,7 @@ import nanoexec
 
 _PACKAGE: Final = Path(nanoexec.__file__).parents[1]
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(_PACKAGE), "COLUMNS": "200"}
-_GROUPS: Final = frozenset({"hub", "agent", "nodes", "actions"})
+_GROUPS: Final = frozenset({"hub", "agent", "nodes", "actions", "cron"})
 
 
 def command(root: Path, *words: str) -> list[str]:

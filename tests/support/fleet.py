@@ -218,7 +218,7 @@ class Fleet:
     def run(self, *words: str, root: Path | None = None, check: bool = True, **options: Any) -> Any:
         """A command line, to its end, as text."""
         # `--root` goes behind the command's name: `exec TARGET -- COMMAND` takes all that follows.
-        place = 2 if words[0] in {"hub", "agent", "nodes", "actions"} else 1
+        place = 2 if words[0] in {"hub", "agent", "nodes", "actions", "cron"} else 1
         words = (*words[:place], "--root", str(root or self.root), *words[place:])
         done = subprocess.run(
             [sys.executable, "-m", "nanoexec", *words],

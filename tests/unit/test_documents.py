@@ -13,7 +13,7 @@ from nanoexec.cli.app import app
 from nanoexec.errors import ExitCode
 from nanoexec.hub import core, ledger
 from nanoexec.model import TRANSITIONS, ActionOffer, DeliveryState, Order, Output, Run, Trigger, Value
-from nanoexec.run import HELP
+from nanoexec.run.local import HELP
 from nanoexec.transport import limits
 from nanoexec.wire import control, network, runner, stream
 

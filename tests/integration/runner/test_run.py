@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanoexec.model import Cause, Outcome
-from nanoexec.run import caller, parse
+from nanoexec.run.local import caller, parse
 from tests.support.runner import GATE, Node, until
 
 pytestmark = pytest.mark.node
@@ -226,12 +226,12 @@ def test_somebody_who_does_not_own_the_journal_is_told_to_use_sudo(node: Node) -
     if not child:
         with node.paths.journal.open():
             from nanoexec.errors import StoreError  # noqa: PLC0415
-            from nanoexec.run import _check_owner  # noqa: PLC0415
+            from nanoexec.run.local import check_owner  # noqa: PLC0415
 
             os.chdir(node.paths.journal.parent)
             os.setuid(65534)
             try:
-                _check_owner(node.paths.journal.relative_to(node.paths.journal.parent))
+                check_owner(node.paths.journal.relative_to(node.paths.journal.parent))
             except StoreError as error:
                 os._exit(0 if "use sudo nanoexec-run" in str(error) else 2)
         os._exit(1)
@@ -251,7 +251,7 @@ def test_options_may_stand_anywhere() -> None:
 
 
 def test_it_imports_nothing_that_a_crontab_slot_should_not_pay_for() -> None:
-    code = "import nanoexec.run, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import nanoexec.run.local, sys; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )

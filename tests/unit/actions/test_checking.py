@@ -1,6 +1,8 @@
 import pytest
 
-from nanoexec.actions import Argument, Kind, Manifest, OnBusy, Rule, Rules, Source, merge
+from nanoexec.actions import Argument, Fallback, Kind, Manifest, OnBusy, Rule, Rules, Source, merge
+from nanoexec.actions.checking import check
+from nanoexec.fallback import Policy
 from nanoexec.model import ActionOffer
 
 pytestmark = pytest.mark.node
@@ -135,7 +137,7 @@ def test_every_fault_of_a_file_is_reported_at_once() -> None:
         (SOUND + "outcome = { failed = { output = ['[[a]'] } }", "outcome.failed.output[0]: not a valid regular"),
         (SOUND + "outcome = { failed = { status = [1] } }", "outcome.failed.status: unknown key; known here: exit"),
         (SOUND + "[cron]", "cron.match: this key is required"),
-        (SOUND + "[fallback]", "fallback: unknown key"),
+        (SOUND + "[reserve]", "reserve: unknown key"),
         (SOUND + 'arguments.A = { argv = ["{}"] }', "arguments.A: expected str matching"),
         (SOUND + "arguments.a = {}", "arguments.a.argv: this key is required"),
         (SOUND + 'arguments.a = { type = "text", argv = ["{}"] }', "arguments.a.type: expected one of string, integer"),
@@ -193,3 +195,27 @@ def test_a_fault_is_one_line_even_when_the_key_is_not() -> None:
     (fault,) = faults_of(SOUND + '"a\\nb" = 1')
     assert "\n" not in fault
     assert r"'a\nb': unknown key" in fault
+
+
+def test_fallback_has_a_policy_and_a_limit_of_its_own() -> None:
+    manifest, faults = check(
+        {"name": "a", "command": ["true"], "fallback": {"policy": "hub-silent", "timeout": "2h"}}, lambda _: "file"
+    )
+    assert faults == ()
+    assert manifest
+    assert manifest.fallback == Fallback(policy=Policy.HUB_SILENT, timeout="2h")
+    assert (manifest.fallback.timeout_seconds, Fallback().timeout_seconds) == (7200.0, float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "message"),
+    [
+        ({"policy": "sometimes"}, "fallback.policy", "expected one of unsatisfied, hub-silent, always, never"),
+        ({"timeout": "long"}, "fallback.timeout", "'long' is not a duration"),
+        ({"timeout": 5}, "fallback.timeout", "expected str, got int"),
+        ({"when": "now"}, "fallback.when", "unknown key; known here: policy, timeout"),
+    ],
+)
+def test_a_fault_in_fallback_names_its_key(table: dict[str, object], key: str, message: str) -> None:
+    manifest, (fault,) = check({"name": "a", "command": ["true"], "fallback": table}, lambda _: "file")
+    assert (manifest, fault.key, fault.message.startswith(message)) == (None, key, True), fault

@@ -81,6 +81,7 @@ def upgrade() -> None:
     op.create_index("ix_runs_reported", "runs", ["reported"])
     op.create_index("ix_runs_node", "runs", ["node", "reported"])
     op.create_index("ix_runs_action", "runs", ["action", "reported"])
+    op.create_index("ix_runs_standing", "runs", ["node", "action", "reported", "change", "outcome"])
     op.create_table(
         "nodes",
         sa.Column("name", sa.String(253), nullable=False),

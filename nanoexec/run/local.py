@@ -1,7 +1,6 @@
-"""``nanoexec-run``: one action, here and now, as cron and people start it.
+"""``nanoexec-run ACTION``: an action that a person, or a script, wants now.
 
-The same lock, journal and execution as for a triggered run, without the runner, the agent or the network. Its start is
-most of what a crontab slot costs, so it imports little.
+The same lock, journal and execution as for a triggered run, without the runner, the agent or the network.
 """
 
 import os
@@ -21,6 +20,7 @@ from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths, parse_agent
 from nanoexec.errors import ConfigError, ExitCode, NanoexecError, StoreError, UsageError
 from nanoexec.model import Cause, Outcome, Run, Value, identifier
+from nanoexec.runner.execution import Tee
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import Work, work
 from nanoexec.runner.recovery import recover
@@ -35,6 +35,8 @@ Options:
   -a, --argument KEY=VALUE  An argument of the action; may be repeated.
       --root DIR            Where etc/, var/ and run/ are (default /).
       --config FILE         The node's configuration (default etc/nanoexec/agent.toml under the root).
+      --scheduled           ACTION is due by the crontab line that calls this (nanoexec cron adopt makes such lines).
+      --shadow              With --scheduled: run nothing, only note what would have been done.
   -h, --help                Show this and exit.
 
 Exit status: the command's own; 128+N if signal N ended it; 124 timed out; 6 refused, or skipped because another run
@@ -45,7 +47,7 @@ Example: apply the Puppet catalog of one environment, and see what it would chan
 """
 TIMED_OUT: Final = 124  # as timeout(1) says it
 _SIGNAL: Final = 128  # as a shell says it
-_FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Wish(Value, frozen=True):
@@ -58,17 +60,10 @@ class Wish(Value, frozen=True):
     help: bool = False
 
 
-def main() -> None:
-    """The console script. Ends at once: all is on disk, and there is nothing for the interpreter to tidy up."""
+def run_local(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Carry out what the command line says; the exit status."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback for Ctrl-C before the command runs
-    code = run(sys.argv[1:], os.environ)
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Carry out what the command line says; the exit status."""
     try:
         wish = parse(arguments)
         if wish.help:
@@ -138,7 +133,7 @@ def _carry_out(wish: Wish, environment: Mapping[str, str]) -> Run:
     paths = Paths(root=Path(wish.root).absolute(), config=Path(wish.config).absolute() if wish.config else None)
     limit = _config(paths).output_limit
     planned = _plan(wish, paths, environment)
-    _check_owner(paths.journal)
+    check_owner(paths.journal)
     with Journal.open(paths.journal, identifier(os.urandom(10))) as journal:
         recover(journal, time.time())
         supervision = Supervision(
@@ -148,7 +143,7 @@ def _carry_out(wish: Wish, environment: Mapping[str, str]) -> Run:
             limit=limit,
             tell=_tell_of_waiting,
             tee=(Tee(1),),
-            forward=_FORWARDED,
+            forward=FORWARDED,
         )
         return supervision.carry_out()
 
@@ -182,7 +177,8 @@ def _config(paths: Paths) -> AgentConfig:
     return default
 
 
-def _check_owner(journal: Path) -> None:
+def check_owner(journal: Path) -> None:
+    """Raises `StoreError` for a user who could not write the journal: whose runs they are, the journal must know."""
     try:
         owner = journal.stat().st_uid
     except OSError:
@@ -198,24 +194,3 @@ def _tell_of_waiting(known: Run) -> None:
 
 def _say(line: str) -> None:
     sys.stderr.write(f"nanoexec-run: {line}\n")
-
-
-class Tee:
-    """Passes output on to a descriptor. A reader who goes away does not end the run."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._open = True
-
-    def __call__(self, chunk: bytes) -> None:
-        """The next bytes."""
-        rest = memoryview(chunk)
-        while self._open and rest:
-            try:
-                rest = rest[os.write(self._descriptor, rest) :]
-            except OSError:
-                self._open = False
-
-
-if __name__ == "__main__":
-    main()

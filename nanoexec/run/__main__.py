@@ -1,0 +1,5 @@
+"""``python -m nanoexec.run``."""
+
+from nanoexec.run import main
+
+main()
