@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -233,6 +234,9 @@ def at_a_terminal(words: list[str], question: bytes, answer: bytes) -> tuple[int
             seen += os.read(keeper, 4096)
         os.write(keeper, answer)
         while True:
+            # Python can miss a Ctrl-C in the instant between its prompt and its reading: a person presses it again.
+            while answer == b"\x03" and process.poll() is None and not select.select([keeper], [], [], 1.0)[0]:
+                os.write(keeper, answer)
             try:
                 seen += os.read(keeper, 4096)
             except OSError:  # EIO: nobody has the terminal any more

@@ -33,7 +33,9 @@ def test_a_signal_reaches_the_command(node: ScheduledNode) -> None:
     shell = start_shell(command)
     until(lambda: node.notes, "it runs")
     os.kill(node.runs()[0].supervisor, signal.SIGTERM)
-    assert (shell.communicate(), shell.returncode) == ((b"Terminated\ncaught\n", None), 5)
+    said, _ = shell.communicate()
+    # The whole group is told: whether the shell still has a child to call terminated is a matter of the moment.
+    assert (said.removeprefix(b"Terminated\n"), shell.returncode) == (b"caught\n", 5)
 
 
 def test_a_background_child_that_keeps_the_output_open_is_heard_to_its_end(node: ScheduledNode) -> None:
