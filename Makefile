@@ -4,7 +4,7 @@ VENV   := .venv
 OLDEST := .venv-oldest
 BENCH  := .venv-bench
 # The tests mostly wait for real processes: more workers than cores.
-WORKERS ?= 4
+WORKERS ?= 3
 PYTEST  := -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-newest test-oldest check bench clean
