@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 OLDEST := .venv-oldest
 BENCH  := .venv-bench
-# The tests mostly wait for real processes: more workers than cores.
-WORKERS ?= 3
+# A worker a core: the tests start real processes, and watch how fast they are.
+WORKERS ?= 2
 PYTEST  := -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-newest test-oldest check bench clean
