@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.fleet import spent
 from benchmarks.processes import memory_kib
@@ -68,8 +69,8 @@ def _bare(module: str) -> float:
 
 def machine() -> str:
     """One line about where this was measured."""
-    with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123 - one line of a pseudo-file
-        model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "unknown")
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "unknown")
     load = os.getloadavg()[0]
     versions = f"Linux {os.uname().release}, Python {sys.version.split()[0]}"
     return f"{os.cpu_count()} cores of {model}, {versions}, load average {load:.1f}"

@@ -1,9 +1,11 @@
 """What the hub can take: memory for each connected node, requests answered a second."""
 
 import asyncio
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.processes import cpu_seconds, memory_kib
 from nanoexec import clock
@@ -40,8 +42,6 @@ def measure(fleet: Fleet, empty_hub_kib: int) -> list[str]:
 
 
 def _in_own_process(roots: list[str]) -> float:
-    import subprocess  # noqa: PLC0415 - only the parent needs it
-
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.serving", *roots], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -62,8 +62,6 @@ async def _ask(links: list[Link], until: Callable[[], bool]) -> int:
 
 
 async def _requests_a_second(roots: list[str]) -> float:
-    from pathlib import Path  # noqa: PLC0415 - only this process needs it
-
     links: list[Link] = []
     for root in roots:
         own = read_identity(Paths(root=Path(root)))

@@ -7,14 +7,15 @@ names the file and the key.
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from nanoexec.errors import ConfigError, UsageError
 from nanoexec.model import NodeName, Value
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+HIGHEST_PORT: Final = 65535
+Port = Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_PORT)]
 Host = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:._-]{1,255}\Z")]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from nanoexec.agent.identity import read_config
-from nanoexec.config import AgentConfig, Paths
+from nanoexec.config import HIGHEST_PORT, AgentConfig, Paths
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, UnavailableError, UsageError
 from nanoexec.files import write_atomically
 from nanoexec.keys import credentials, token
@@ -23,7 +23,7 @@ def split_address(address: str) -> tuple[str, int]:
     if not colon or (":" in host and not host.startswith("[")):
         host, port = address, str(JOIN_PORT)
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit() or not 0 < int(port) <= 65535:  # noqa: PLR2004 - the highest port there is
+    if not host or not port.isdigit() or not 0 < int(port) <= HIGHEST_PORT:
         raise UsageError(f"{address!r} is not HUB:PORT, such as hub.example.org:{JOIN_PORT}")
     return host, int(port)
 
