@@ -1,4 +1,4 @@
-# demo, test, check, bench: each installs what it needs.
+# demo, test, check, bench, deb, system: each installs what it needs.
 PYTHON ?= python3
 VENV   := .venv
 OLDEST := .venv-oldest
@@ -7,7 +7,7 @@ BENCH  := .venv-bench
 WORKERS ?= 2
 PYTEST  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-newest test-oldest check bench clean
+.PHONY: demo test test-newest test-oldest system check bench deb clean
 
 demo: $(VENV)/.ok
 	@$(VENV)/bin/nanoexec demo
@@ -28,6 +28,16 @@ test-newest: $(VENV)/.ok
 test-oldest: $(OLDEST)/.ok
 	tests/support/debian-packages
 	$(OLDEST)/bin/pytest $(PYTEST) -m node
+
+# On booted Debian machines, from the packages: needs root, and says so. No workers: each would boot its own machines.
+system: $(VENV)/.ok
+	tests/system/debian-packages
+	$(VENV)/bin/python -m tests.system.image
+	NANOEXEC_SYSTEM=1 $(VENV)/bin/pytest tests/system
+
+# The Debian packages for this machine's suite, into dist/.
+deb:
+	packaging/build
 
 # Measured on what users get: the package and its dependencies, without the tools of development.
 bench: $(BENCH)/.ok

@@ -1,6 +1,7 @@
-"""The two configuration files, decoded strictly, and where everything lies under a root directory.
+"""The configuration files, decoded strictly, and where everything lies under a root directory.
 
-Pure: bytes in, values out. Every key has a default except the hub's name and, on a node, the hub's address. A fault
+Pure: bytes in, values out. Every key of ``hub.toml`` and ``agent.toml`` has a default: these two are the
+administrator's, and no program writes them once they are there. What joining decides is in ``joined.toml``. A fault
 names the file and the key.
 """
 
@@ -25,12 +26,12 @@ UserName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,31}\
 class HubConfig(Value, frozen=True):
     """``hub.toml``.
 
-    ``name`` is what nodes check the hub's certificate against. A port 0 takes any free one. ``groups`` are node sets by
-    name, for ``@name`` in a target. ``operators`` is the Unix group that may use the control socket besides the hub's
-    own user and root.
+    ``name`` is what nodes check the hub's certificate against: the one in the certificate, and nothing else may be set.
+    A port 0 takes any free one. ``groups`` are node sets by name, for ``@name`` in a target. ``operators`` is the Unix
+    group that may use the control socket besides the hub's own user and root.
     """
 
-    name: NodeName
+    name: NodeName | None = None
     bind: Host = "0.0.0.0"  # noqa: S104 - a hub is there to be reached; client certificates keep others out
     publish_port: Port = 4444
     report_port: Port = 4445
@@ -41,16 +42,30 @@ class HubConfig(Value, frozen=True):
     history_days: Days = 90
 
 
-class AgentConfig(Value, frozen=True):
-    """``agent.toml``, read by the agent and by the runner.
+class Joined(Value, frozen=True):
+    """``joined.toml``: what joining decides, written by ``nanoexec agent join`` and by nothing else.
 
-    ``hub`` is the address to dial, ``hub_name`` the name its certificate must have (the same unless set). ``user`` is
+    The keys are those of `AgentConfig`. No other may stand here: what a node lets anybody do is not for a hub to say.
+    """
+
+    hub: Host
+    hub_name: NodeName
+    publish_port: Port
+    report_port: Port
+    name: NodeName
+
+
+class AgentConfig(Value, frozen=True):
+    """``agent.toml``, over what ``joined.toml`` has; read by the agent and by the runner.
+
+    ``hub`` is the address to dial, None on a node that has not joined; ``hub_name`` is the name that the hub's
+    certificate must have (the same unless set), ``name`` this node's (its FQDN unless set). ``user`` is
     the account of the agent: besides root the only one that the runner listens to. ``signers`` are Ed25519 public keys
     (base64); with any set, only triggers signed by one of them run. After ``hub_silent_after`` seconds without a
     beacon, fallback schedules with the policy ``hub-silent`` run.
     """
 
-    hub: Host
+    hub: Host | None = None
     hub_name: NodeName | None = None
     publish_port: Port = 4444
     report_port: Port = 4445
@@ -82,6 +97,11 @@ class Paths(msgspec.Struct, frozen=True):
     @property
     def agent_config(self) -> Path:
         return self.config or self.etc / "agent.toml"
+
+    @property
+    def joined(self) -> Path:
+        """What joining has decided, beside the agent's configuration."""
+        return self.agent_config.with_name("joined.toml")
 
     @property
     def actions(self) -> Path:
@@ -119,7 +139,8 @@ class Paths(msgspec.Struct, frozen=True):
 
     @property
     def control_socket(self) -> Path:
-        return self.run / "control.sock"
+        """In a directory of the hub's own user: the one above is root's, or the agent could take the runner's place."""
+        return self.run / "hub/control.sock"
 
     @property
     def runner_socket(self) -> Path:
@@ -150,9 +171,27 @@ def parse_hub(data: bytes, file: PurePath) -> HubConfig:
     return convert(parse_toml(data, file), HubConfig, file)
 
 
-def parse_agent(data: bytes, file: PurePath) -> AgentConfig:
-    """``agent.toml``. Raises `ConfigError`."""
-    return convert(parse_toml(data, file), AgentConfig, file)
+def parse_agent(data: bytes, file: PurePath, joined: Joined | None = None) -> AgentConfig:
+    """``agent.toml``; where it does not set a key, ``joined`` does. Raises `ConfigError`."""
+    own = parse_toml(data, file)
+    config = convert(own, AgentConfig, file)
+    if joined is None:
+        return config
+    decided = {key: value for key, value in msgspec.structs.asdict(joined).items() if key not in own}
+    return msgspec.structs.replace(config, **decided)
+
+
+def parse_joined(data: bytes, file: PurePath) -> Joined:
+    """``joined.toml``. Raises `ConfigError`."""
+    return convert(parse_toml(data, file), Joined, file)
+
+
+def format_joined(joined: Joined) -> bytes:
+    """``joined.toml``, as `parse_joined` reads it. None of its values can hold what TOML would want escaped."""
+    values = msgspec.structs.asdict(joined).items()
+    lines = [f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in values]
+    head = "# Written by `nanoexec agent join`, anew each time. What agent.toml says wins over it."
+    return "\n".join([head, *lines, ""]).encode()
 
 
 def parse_toml(data: bytes, file: PurePath) -> dict[str, Any]:
@@ -186,4 +225,5 @@ def _fault(text: str) -> str:
     if "missing required field" in what:
         name = what.split("`")[1]
         return f"key {f'{key}.{name}' if key else name} is required"
+    what = what.replace(" | null", "")  # which TOML does not have
     return f"{key or 'document'}: {what[:1].lower()}{what[1:]}".replace("`", "")

@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from nanoexec import launch
 from nanoexec.config import Paths
 from nanoexec.errors import ExitCode, NanoexecError, UnavailableError
 
@@ -81,7 +81,7 @@ class Stage:
     def start(self, name: str, module: str, *words: str) -> Daemon:
         """Start a daemon."""
         log = self.root / f"{name.replace(' ', '-')}.log"
-        daemon = Daemon(name, [sys.executable, "-m", module, *words], log, self._environment)
+        daemon = Daemon(name, [*launch.command(module), *words], log, self._environment)
         self._daemons.append(daemon)
         return daemon
 
@@ -215,7 +215,7 @@ def _play(stage: Stage, names: Sequence[str]) -> None:
 def _open_hub(stage: Stage) -> None:
     stage.hub.etc.mkdir(parents=True)
     ports = "publish_port = 0\nreport_port = 0\njoin_port = 0\n"  # 0: any that is free
-    stage.hub.hub_config.write_text(f'name = "{HUB}"\nbind = "127.0.0.1"\n{ports}')
+    stage.hub.hub_config.write_text(f'bind = "127.0.0.1"\n{ports}')
     stage.do(["hub", "init", "--name", HUB])
     stage.start("hub", "nanoexec", "hub", "serve")
     stage.wait("the hub serves", lambda: _answers(stage.hub.control_socket))
@@ -252,8 +252,7 @@ def _run_as_myself(node: Paths) -> None:
     me = pwd.getpwuid(os.geteuid()).pw_name
     node.actions.mkdir(parents=True)
     (node.actions / f"{ACTION}.toml").write_text(f'name = "{ACTION}"\nuser = "{me}"\n')
-    with node.agent_config.open("a") as config:
-        config.write(f'user = "{me}"\n')
+    node.agent_config.write_text(f'user = "{me}"\n')
 
 
 def _answers(path: Path) -> bool:
@@ -284,12 +283,13 @@ def _check_history(stage: Stage, names: Sequence[str]) -> None:
 
 def _check_room(stage: Stage) -> None:
     """Raises `UnavailableError` when the temporary directory's name is too long for sockets."""
-    if len(os.fsencode(stage.node("node99").runner_socket)) > _SOCKET_LIMIT:
+    sockets = (stage.node("node99").runner_socket, stage.hub.control_socket)
+    if max(len(os.fsencode(path)) for path in sockets) > _SOCKET_LIMIT:
         raise UnavailableError(f"{stage.root}: too long a name for Unix sockets: set TMPDIR=/tmp")
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "nanoexec", *words]
+    return [*launch.command("nanoexec"), *words]
 
 
 def _leave(stage: Stage, *, keep: bool) -> None:

@@ -1,10 +1,9 @@
-"""What a service and systemd say to each other: sd_notify(3), sd_listen_fds(3). Nothing happens without systemd."""
+"""What a service and systemd say to each other: sd_notify(3), sd_booted(3). Nothing happens without systemd."""
 
 import os
 import socket
 from collections.abc import Mapping
-
-_FIRST_PASSED = 3  # SD_LISTEN_FDS_START
+from pathlib import Path
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -38,12 +37,6 @@ async def keep_watchdog() -> None:
         await asyncio.sleep(interval)
 
 
-def passed_sockets(environ: Mapping[str, str] = os.environ, pid: int | None = None) -> list[socket.socket]:
-    """Listening sockets handed over by socket activation; empty when there are none for this process."""
-    if environ.get("LISTEN_PID") != str(os.getpid() if pid is None else pid):
-        return []
-    count = int(environ.get("LISTEN_FDS", "0"))
-    sockets = [socket.socket(fileno=number) for number in range(_FIRST_PASSED, _FIRST_PASSED + count)]
-    for passed in sockets:
-        passed.set_inheritable(False)
-    return sockets
+def booted(directory: Path = Path("/run/systemd/system")) -> bool:
+    """Whether systemd runs this machine: sd_booted(3) looks for the same directory."""
+    return directory.is_dir()

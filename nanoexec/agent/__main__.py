@@ -17,7 +17,8 @@ import msgspec
 
 from nanoexec import clock, logs, systemd
 from nanoexec.agent.core import AgentCore
-from nanoexec.agent.identity import Identity, read_identity
+from nanoexec.agent.identity import Identity
+from nanoexec.agent.membership import Signature, joined, joined_anew
 from nanoexec.agent.outbox import Cursor
 from nanoexec.agent.service import Agent
 from nanoexec.config import Paths, daemon_paths
@@ -33,15 +34,39 @@ def main() -> int:
     """Serve until SIGTERM. Returns the exit status."""
     logs.to_stderr()
     try:
-        paths = daemon_paths(sys.argv[1:])
-        asyncio.run(_serve(paths, read_identity(paths)))
+        asyncio.run(_live(daemon_paths(sys.argv[1:])))
     except NanoexecError as error:
         _log.critical("%s", error)
         return error.exit_code
     return 0
 
 
-async def _serve(paths: Paths, identity: Identity) -> None:
+async def _live(paths: Paths) -> None:
+    """Serve until SIGTERM: nobody before this node has joined, and somebody else once it has joined anew."""
+    loop = asyncio.get_running_loop()
+    working = asyncio.ensure_future(_work(paths))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, working.cancel)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # a reload before joining: the files are looked at anyway
+    watching = asyncio.ensure_future(systemd.keep_watchdog())
+    try:
+        await working
+    except asyncio.CancelledError:
+        _log.info("stopping; runs under way go on")
+    finally:
+        systemd.notify("STOPPING=1")
+        watching.cancel()
+
+
+async def _work(paths: Paths) -> None:
+    while True:
+        identity, seen = await joined(paths)
+        await _serve(paths, identity, seen)
+        _log.info("this node has joined anew")
+
+
+async def _serve(paths: Paths, identity: Identity, seen: Signature) -> None:
+    """Serve as this identity until there is another; ``seen`` is the signature of its files."""
     from nanoexec.transport.nng import NngNodeTransport  # noqa: PLC0415 - what cannot be read is said before NNG starts
     from nanoexec.transport.probe import probe  # noqa: PLC0415 - as above
 
@@ -51,15 +76,15 @@ async def _serve(paths: Paths, identity: Identity) -> None:
 
     async def why() -> str:
         stages = await asyncio.to_thread(
-            probe, config.hub, config.report_port, identity.credentials, identity.hub_name, PROBE_WITHIN
+            probe, identity.hub, config.report_port, identity.credentials, identity.hub_name, PROBE_WITHIN
         )
         return "" if stages[-1].ok else stages[-1].detail
 
     agent = Agent(
         core,
         transport=NngNodeTransport(
-            f"tls+tcp://{_bracketed(config.hub)}:{config.publish_port}",
-            f"tls+tcp://{_bracketed(config.hub)}:{config.report_port}",
+            f"tls+tcp://{_bracketed(identity.hub)}:{config.publish_port}",
+            f"tls+tcp://{_bracketed(identity.hub)}:{config.report_port}",
             identity.credentials,
             identity.hub_name,
         ),
@@ -71,21 +96,18 @@ async def _serve(paths: Paths, identity: Identity) -> None:
         explain=why,
         jitter=random.Random(),  # noqa: S311 - spreads reconnections; nothing secret hangs on it
     )
-    loop = asyncio.get_running_loop()
-    serving = asyncio.ensure_future(agent.serve())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    loop.add_signal_handler(signal.SIGHUP, agent.reload)
-    watching = asyncio.ensure_future(systemd.keep_watchdog())
-    systemd.notify("READY=1")
-    _log.info("node %s, hub %s", identity.name, config.hub)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, agent.reload)
+    tasks = [asyncio.ensure_future(agent.serve()), asyncio.ensure_future(joined_anew(paths, seen))]
+    systemd.notify(f"READY=1\nSTATUS=node {identity.name}, hub {identity.hub}")
+    _log.info("node %s, hub %s", identity.name, identity.hub)
     try:
-        await serving
-    except asyncio.CancelledError:
-        _log.info("stopping; runs under way go on")
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
-        systemd.notify("STOPPING=1")
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(NanoexecError):
             await agent.stop()
 

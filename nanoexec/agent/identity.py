@@ -1,42 +1,37 @@
 """Who this node is: its configuration, its name, its certificate."""
 
 import socket
-from typing import Final
 
-from nanoexec import config, files
-from nanoexec.errors import ConfigError
+from nanoexec import settings
+from nanoexec.config import AgentConfig, Paths
+from nanoexec.errors import IdentityError
 from nanoexec.keys import credentials
 from nanoexec.model import Credentials, Value
 
-_ADVICE: Final = "`nanoexec agent join HUB:PORT TOKEN` writes it"
-
 
 class Identity(Value, frozen=True):
-    """What an agent needs to know of itself before it dials.
+    """What an agent needs to know of itself before it dials: the node's name, the hub's address and its name.
 
-    The name is not read from the certificate, which would cost every agent the 10 MB of a library: the hub says in its
-    welcome which name the certificate has, and the agent compares.
+    The node's name is not read from the certificate, which would cost every agent the 10 MB of a library: the hub says
+    in its welcome which name the certificate has, and the agent compares.
     """
 
-    config: config.AgentConfig
+    config: AgentConfig
     name: str
+    hub: str
     hub_name: str
     credentials: Credentials
 
 
-def read_config(paths: config.Paths) -> config.AgentConfig:
-    """``agent.toml``. Raises `ConfigError`."""
-    if not paths.agent_config.exists():
-        raise ConfigError(f"{paths.agent_config}: not there: {_ADVICE}")
-    return config.parse_agent(files.read_bytes(paths.agent_config, "the agent's configuration"), paths.agent_config)
-
-
-def read_identity(paths: config.Paths) -> Identity:
-    """Everything, checked. Raises `ConfigError`, `IdentityError`."""
-    found = read_config(paths)
+def read_identity(paths: Paths) -> Identity:
+    """Everything, checked. Raises `ConfigError`, and `IdentityError` also when the node has not joined."""
+    found = settings.read_agent(paths)
+    if found.hub is None:
+        raise IdentityError(f"{paths.joined}: not there; `nanoexec agent join HUB:PORT TOKEN` writes it")
     return Identity(
         config=found,
         name=found.name or host_name(),
+        hub=found.hub,
         hub_name=found.hub_name or found.hub.lower(),
         credentials=credentials.load_node(paths.agent_state),
     )

@@ -1,11 +1,12 @@
 """Joining a hub: make a key here, check the hub against the token, get a certificate, write it all down."""
 
 import asyncio
+import os
+import pwd
+from pathlib import Path
 
-import msgspec
-
-from nanoexec.agent.identity import read_config
-from nanoexec.config import HIGHEST_PORT, AgentConfig, Paths
+from nanoexec import settings
+from nanoexec.config import HIGHEST_PORT, Joined, Paths, format_joined
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, UnavailableError, UsageError
 from nanoexec.files import write_atomically
 from nanoexec.keys import credentials, token
@@ -28,7 +29,7 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-async def join(paths: Paths, address: str, pasted: str, name: str) -> AgentConfig:
+async def join(paths: Paths, address: str, pasted: str, name: str) -> Joined:
     """Join as ``name``. The key never leaves this machine; the token is used once and kept nowhere.
 
     Raises `UsageError` for a damaged token, `IdentityError` when the hub is not the token's, `RefusedError` with the
@@ -38,7 +39,7 @@ async def join(paths: Paths, address: str, pasted: str, name: str) -> AgentConfi
 
     host, port = split_address(address)
     ticket = token.decode(pasted)
-    before = _present_config(paths)
+    user = settings.read_agent(paths).user  # a fault in what is there is said before the token is used up
     url = f"tls+tcp://{f'[{host}]' if ':' in host else host}:{port}"
 
     await _try(host, port)
@@ -55,18 +56,24 @@ async def join(paths: Paths, address: str, pasted: str, name: str) -> AgentConfi
     if not isinstance(answer, network.JoinAnswer):
         raise ProtocolError(f"{address} does not answer like a hub that lets machines join")
 
-    joined = msgspec.structs.replace(
-        before or AgentConfig(hub=host),
-        hub=host,
-        hub_name=answer.hub,
-        publish_port=answer.publish_port,
-        report_port=answer.report_port,
-        name=name,
+    joined = Joined(
+        hub=host, hub_name=answer.hub, publish_port=answer.publish_port, report_port=answer.report_port, name=name
     )
-    paths.agent_state.mkdir(parents=True, exist_ok=True)
+    _make_for(user, paths.agent_state)
     credentials.write_node(paths.agent_state, Credentials(ca=authority, certificate=answer.certificate, key=key))
-    _write_config(paths, joined)
+    paths.joined.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(paths.joined, format_joined(joined), 0o644)  # last: with it, the node has joined
     return joined
+
+
+def overridden(paths: Paths, joined: Joined) -> list[str]:
+    """What of it ``agent.toml`` says otherwise, a line for each key. Raises `ConfigError`."""
+    holds = settings.read_agent(paths)
+    return [
+        f"{paths.agent_config}: its own {key} = {getattr(holds, key)!r} holds, not {getattr(joined, key)!r}"
+        for key in joined.__struct_fields__
+        if getattr(holds, key) != getattr(joined, key)
+    ]
 
 
 async def _try(host: str, port: int) -> None:
@@ -91,42 +98,18 @@ async def _ask(url: str, question: network.Message, ca: str | None, hub_name: st
     return network.decode_join_reply(frame)
 
 
-def _present_config(paths: Paths) -> AgentConfig | None:
-    """The configuration so far; it must be sound before anything is asked, since it will be rewritten."""
-    return read_config(paths) if paths.agent_config.exists() else None
+def _make_for(user: str, directory: Path) -> None:
+    """The agent's directory, unless it is there. Made by root, it belongs to the agent's account, if that exists.
 
-
-def _write_config(paths: Paths, config: AgentConfig) -> None:
-    """Set the keys that joining decides; every other line of the file, comments too, stays as it is."""
-    wanted: dict[str, str | int] = {
-        "hub": config.hub,
-        "hub_name": config.hub_name or "",
-        "publish_port": config.publish_port,
-        "report_port": config.report_port,
-        "name": config.name or "",
-    }
+    Raises `ConfigError`.
+    """
     try:
-        present = paths.agent_config.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        present = ""
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o750)
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(user)
+            os.chown(directory, account.pw_uid, account.pw_gid)
+    except (FileExistsError, KeyError):
+        return
     except OSError as error:
-        raise ConfigError(f"{paths.agent_config}: cannot read: {error.strerror}") from None
-    paths.agent_config.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(paths.agent_config, set_keys(present, wanted).encode(), 0o644)
-
-
-def set_keys(text: str, wanted: dict[str, str | int]) -> str:
-    """A flat TOML text with these top-level keys set: replaced where they stand, added before the first table."""
-    left = dict(wanted)
-    lines = text.removesuffix("\n").split("\n") if text else []  # TOML knows no other line break, `splitlines` does
-    end = next((number for number, line in enumerate(lines) if line.lstrip().startswith("[")), len(lines))
-    for number in range(end):
-        key = lines[number].partition("=")[0].strip().strip("\"'")
-        if key in left and "=" in lines[number]:
-            lines[number] = _assignment(key, left.pop(key))
-    lines[end:end] = [_assignment(key, value) for key, value in left.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _assignment(key: str, value: str | int) -> str:
-    return f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}"
+        raise ConfigError(f"{directory}: cannot be made: {error.strerror or error}") from None

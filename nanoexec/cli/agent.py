@@ -22,19 +22,27 @@ def join(
     ),
     name: Optional[str] = typer.Option(None, "--name", metavar="NAME", help="This node's name; its FQDN unless given."),
     root: Path = ROOT,
+    config: Optional[Path] = CONFIG,
 ) -> None:
-    """Make this machine a node: make its key here, check the hub, get a certificate."""
+    """Make this machine a node: make its key here, check the hub, get a certificate.
+
+    An agent that runs notices, also when the node joins again.
+    """
     import asyncio
     import sys
 
+    from nanoexec import settings
     from nanoexec.agent.identity import host_name
     from nanoexec.agent.join import join as join_hub
+    from nanoexec.agent.join import overridden
     from nanoexec.cli import render
 
     pasted = sys.stdin.readline() if token == "-" else token  # noqa: S105 - a dash is no secret
-    where = paths(root)
-    joined = asyncio.run(join_hub(where, address, pasted, (name or host_name()).lower()))
-    render.say(f"joined {joined.hub_name} as {joined.name}; {where.agent_config} and the key are written")
+    where = paths(root, config)
+    called = name or settings.read_own(where).name or host_name()
+    joined = asyncio.run(join_hub(where, address, pasted, called.lower()))
+    render.say(f"joined {joined.hub_name} as {joined.name}; {where.joined} and the key are written")
+    render.tell(*overridden(where, joined))
 
 
 @app.command(epilog=example("nanoexec agent serve"))

@@ -1,11 +1,13 @@
 """Asking the hub over its control socket. Blocking and without NNG: a command line has one question and starts cold."""
 
+import grp
 import socket
 import types
+from pathlib import Path
 from typing import Self
 
 from nanoexec.config import Paths
-from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, UnavailableError
+from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, RefusedError, UnavailableError
 from nanoexec.wire import control, stream
 
 
@@ -21,14 +23,15 @@ class HubConnection:
     """One request and its replies; a context manager."""
 
     def __init__(self, paths: Paths) -> None:
+        """Raises `RefusedError` for a user who may not ask, `UnavailableError` when no hub answers."""
         self._path = paths.control_socket
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.connect(str(self._path))
         except PermissionError:
             self._socket.close()
-            raise UnavailableError(
-                f"{self._path}: you may not ask the hub: root may, and the group that hub.toml names as operators"
+            raise RefusedError(
+                f"you may not use the hub's control socket: root and {_operators(self._path)} may"
             ) from None
         except OSError as error:
             self._socket.close()
@@ -85,6 +88,17 @@ class HubConnection:
                 raise UnavailableError("the hub hung up: it was stopped, or restarted")
             data += part
         return bytes(data)
+
+
+def _operators(path: Path) -> str:
+    """Who may open the socket besides root, by the socket's own word; what hub.toml says may be newer."""
+    try:
+        group = path.stat().st_gid
+        return f"the group {grp.getgrgid(group).gr_name}" if group else "nobody else, unless hub.toml names operators,"
+    except KeyError:
+        return f"the group {group}"
+    except OSError:  # in a directory that is closed to others, too
+        return "the group that hub.toml names as operators"
 
 
 def ask(paths: Paths, request: control.Request) -> control.Reply:

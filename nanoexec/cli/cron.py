@@ -207,6 +207,29 @@ def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
     render.tell(*(render.printable(f"{_place(each)}: {drift}") for each in found for drift in each.drift))
 
 
+@app.command(epilog=example("nanoexec cron tidy --plan", "nanoexec cron tidy --quiet"))
+def tidy(
+    look: bool = typer.Option(False, "--plan", help="Show what would be removed, and remove nothing."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Say nothing but errors."),
+    root: Path = ROOT,
+) -> None:
+    """Remove what nobody needs any more: old backups of crontabs, old runs in the journal. Safe at any time.
+
+    Kept are the backups of adopted lines, those of the last 90 days, and the last 10 of each crontab; and the runs of
+    the last journal_days (agent.toml).
+    """
+    import time
+
+    from nanoexec.cli import crontab, render
+
+    where = paths(root)
+    if not look:
+        crontab.demand_root(where)
+    gone = crontab.tidy(where, time.time(), look=look)
+    if not quiet:
+        render.tell(*gone)
+
+
 def _catalog_with(root: Path, actions: list[str]) -> "Catalog":
     """The catalog. Raises `UsageError` for an action that this node does not know, `ConfigError` for a faulty one."""
     from nanoexec.catalog import read_catalog

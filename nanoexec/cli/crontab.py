@@ -9,14 +9,17 @@ from typing import Final
 
 import typer
 
+from nanoexec import settings
 from nanoexec.agent import identity
 from nanoexec.cli import render
 from nanoexec.config import Paths
+from nanoexec.crontab import backups
 from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.plan import Plan, Refusal, apply, diff
 from nanoexec.crontab.scan import crontabs
 from nanoexec.errors import ConfigError, ExitCode, RefusedError, UsageError
 from nanoexec.fallback import Past
+from nanoexec.model import identifier
 from nanoexec.runner.glance import Glance
 
 PROGRAM: Final = "nanoexec-run"
@@ -69,13 +72,18 @@ def find_program(wanted: Path | None) -> str:
     found = shutil.which(PROGRAM, path=search) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
     if found is None:
         raise ConfigError(f"{PROGRAM} is neither beside this program nor on the PATH: say where with --run FILE")
-    return str(Path(found).absolute())
+    return str(outside_usr_alias(Path(found).absolute()))
+
+
+def outside_usr_alias(program: Path, top: Path = _MACHINE) -> Path:
+    """The same program in ``/usr/bin``, where ``/bin`` is only another name of that: crontabs outlive such aliases."""
+    real = top / "usr" / program.relative_to(top)
+    return real if real.exists() and real.samefile(program) else program
 
 
 def node_name(where: Paths) -> str:
     """What this node is called: by its configuration, else by the machine. Raises `ConfigError`."""
-    configured = identity.read_config(where).name if where.agent_config.exists() else None
-    return configured or identity.host_name()
+    return settings.read_agent(where).name or identity.host_name()
 
 
 def carry_out(where: Paths, plan: Plan, *, done: str, look: bool, yes: bool) -> None:
@@ -112,6 +120,23 @@ def past(where: Paths, actions: Collection[str]) -> dict[str, list[Past]]:
         raise RefusedError(f"{journal}: only root knows what has run on this node: use sudo")
     glance = Glance(str(journal))
     return {action: glance.starts(action, 0.0) for action in actions}
+
+
+def tidy(where: Paths, now: float, *, look: bool) -> list[str]:
+    """Remove what is old; what it was, in words. ``look``: only what would be. Raises `NanoexecError`."""
+    from nanoexec.runner.journal import Journal
+    from nanoexec.runner.order import horizon
+
+    before = horizon(settings.read_agent(where), now)
+    files = backups.old(where, now) if look else backups.discard_old(where, now)
+    runs = 0
+    if where.journal.exists():
+        with Journal.open(where.journal, identifier(os.urandom(10))) as journal:
+            runs = journal.prunable(before) if look else journal.prune(before)
+    if not files and not runs:
+        return ["nothing to remove"]
+    what = f"{_count(len(files), 'backup')} of crontabs and {_count(runs, 'run')} from the journal"
+    return [*map(str, files), f"would remove {what}; nothing was removed" if look else f"removed {what}"]
 
 
 def ask(question: str) -> None:

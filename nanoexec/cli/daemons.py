@@ -4,15 +4,13 @@ import os
 import sys
 from typing import NoReturn
 
+from nanoexec import launch
 from nanoexec.config import Paths
 
 
 def become(module: str, paths: Paths, *words: str) -> NoReturn:
-    """Replace this process by ``python -m module``, with the same root and configuration, and ``words`` after them.
-
-    With ``-P``: the directory in which somebody typed the command must not be able to supply a module to root.
-    """
-    command = [sys.executable, "-P", "-m", module, "--root", str(paths.root)]
+    """Replace this process by ``module``, with the same root and configuration, and ``words`` after them."""
+    command = [*launch.command(module), "--root", str(paths.root)]
     if paths.config:
         command += ["--config", str(paths.config)]
     sys.stdout.flush()

@@ -20,12 +20,12 @@ def examine(paths: Paths) -> Iterator[Finding]:
 
     Raises `ConfigError` when neither is.
     """
-    sides = [(paths.hub_config, hub.examine), (paths.agent_config, node.examine)]
-    present = [look for file, look in sides if _is_there(file)]
+    sides = [((paths.hub_config,), hub.examine), ((paths.agent_config, paths.joined), node.examine)]
+    present = [look for files, look in sides if any(map(_is_there, files))]
     if not present:
         raise ConfigError(
-            f"{paths.etc}: neither hub.toml nor agent.toml is there: `nanoexec hub init --name NAME` makes a hub of "
-            "this machine, `nanoexec agent join HUB:PORT TOKEN` a node"
+            f"{paths.etc}: neither hub.toml nor agent.toml nor joined.toml is there: `nanoexec hub init --name NAME` "
+            "makes a hub of this machine, `nanoexec agent join HUB:PORT TOKEN` a node"
         )
     for look in present:
         yield from look(paths)

@@ -50,6 +50,11 @@ class Side(Value, frozen=True):
         """Stages that cannot be looked at for want of another."""
         return [Finding(side=self.name, stage=stage, level=Level.SKIP, detail=f"needs {needs}") for stage in stages]
 
+    def hidden(self, stage: str, what: object) -> Finding:
+        """A stage that this user may not look at, which says nothing about the machine."""
+        detail = f"{what}: this user may not look at it: run this as root"
+        return Finding(side=self.name, stage=stage, level=Level.SKIP, detail=detail)
+
 
 NODE: Final = Side("node")
 HUB: Final = Side("hub")
@@ -122,9 +127,7 @@ def certificate(side: Side, name: str, expected: str, not_after: float, now: flo
     """A certificate that holds today: does it name the right machine, and for how long?"""
     until = f"{datetime.fromtimestamp(not_after, UTC):%Y-%m-%d}"
     if name != expected:
-        advice = (
-            f"set name = {name!r} in agent.toml, or join again" if side == NODE else f"set name = {name!r} in hub.toml"
-        )
+        advice = f"set name = {name!r} in agent.toml, or join again" if side == NODE else "leave name out of hub.toml"
         return side.fail("certificate", f"it is for {name}, and this {side.name} is {expected}: {advice}")
     if not_after - now < EXPIRES_SOON:
         return side.warn("certificate", f"for {name}, and it expires on {until}: make a new one before that")

@@ -7,9 +7,9 @@ from contextlib import closing
 from typing import Final, TypeVar
 
 from nanoexec.config import HubConfig, Paths, parse_hub
-from nanoexec.doctor import finding, local
+from nanoexec.doctor import finding, local, unit
 from nanoexec.doctor.finding import HUB, Finding
-from nanoexec.doctor.identity import identity
+from nanoexec.doctor.identity import hidden, identity
 from nanoexec.errors import NanoexecError, ProtocolError, StoreError
 from nanoexec.files import read_bytes
 from nanoexec.keys.credentials import HUB_CERTIFICATE, HUB_KEY, load_ca, load_hub
@@ -27,7 +27,7 @@ def examine(paths: Paths) -> Iterator[Finding]:
     config: HubConfig | None = None
     try:
         config = parse_hub(read_bytes(paths.hub_config, "the hub's configuration"), paths.hub_config)
-        yield HUB.ok("config", f"{paths.hub_config}: this hub is {config.name}")
+        yield HUB.ok("config", f"{paths.hub_config}: can be read")
     except NanoexecError as error:
         yield HUB.fail("config", str(error))
     key, certificate, _ = identity(
@@ -50,6 +50,8 @@ def _load(paths: Paths) -> Credentials:
 
 def _store(paths: Paths) -> Finding:
     file = paths.hub_store
+    if closed := hidden(HUB, "store", file):
+        return closed
     try:
         from nanoexec.store.faults import faults  # noqa: PLC0415 - SQLAlchemy, which a node need not have
         from nanoexec.store.opening import OURS, connect  # noqa: PLC0415 - the same
@@ -63,7 +65,7 @@ def _store(paths: Paths) -> Finding:
     except StoreError as error:
         return HUB.fail("store", str(error))
     except OSError as error:
-        return HUB.fail("store", f"{file}: cannot be seen: {error.strerror}: run this as the hub's user or root")
+        return HUB.fail("store", f"{file}: cannot be seen: {error.strerror}")
     return finding.store(file, str(found), OURS.head)
 
 
@@ -73,7 +75,7 @@ def _live(paths: Paths, config: HubConfig | None) -> Iterator[Finding]:
         status = _ask(paths, control.AskStatus(), control.Status)
         roster = _ask(paths, control.ListNodes(), control.NodeList)
     except NanoexecError as error:
-        yield HUB.fail("hub", f"{error}{_advice(error, config)}")
+        yield _silence(paths, error)
         yield from HUB.skip("the stage hub", *_LIVE)
         return
     if status.problem:
@@ -101,13 +103,14 @@ def _ask(paths: Paths, request: control.Request, wanted: type[_R]) -> _R:
     return reply
 
 
-def _advice(error: NanoexecError, config: HubConfig | None) -> str:
-    if isinstance(error, local.NotThereError):
-        return ": no hub runs; `systemctl start nanoexec-hub`, or `nanoexec hub serve`"
+def _silence(paths: Paths, error: NanoexecError) -> Finding:
+    """Why the hub does not say how it is."""
     if isinstance(error, local.NotAllowedError):
-        group = f", and the group {config.operators}" if config and config.operators else ""
-        return f": root may, and the hub's own user{group}"
-    return ""
+        return HUB.hidden("hub", paths.control_socket)
+    if isinstance(error, local.NotThereError):
+        advice = unit.masked(paths, "nanoexec-hub.service") or "`systemctl start nanoexec-hub`, or `nanoexec hub serve`"
+        return HUB.fail("hub", f"{error}: no hub runs; {advice}")
+    return HUB.fail("hub", str(error))
 
 
 def _ports(stage: str, host: str, *ports: int) -> Finding:

@@ -1,4 +1,7 @@
-"""Key and certificate of either side: each is looked at by itself, so that each fault is named at its own stage."""
+"""Key and certificate of either side: each is looked at by itself, so that each fault is named at its own stage.
+
+A file that only others may read is no fault: whoever looks is told so.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +21,25 @@ def identity(
 
     ``load`` reads both and the CA's certificate, and raises `IdentityError` for what does not belong together.
     """
-    about_key = _key(side, key)
-    about_certificate = _certificate(side, certificate, name, now)
-    if Level.FAIL in (about_key.level, about_certificate.level):
+    about_key = hidden(side, "key", key) or _key(side, key)
+    about_certificate = hidden(side, "certificate", certificate) or _certificate(side, certificate, name, now)
+    if {Level.FAIL, Level.SKIP} & {about_key.level, about_certificate.level}:
         return about_key, about_certificate, None
     try:
         return about_key, about_certificate, load()
     except IdentityError as error:
         return side.fail("key", str(error)), about_certificate, None
+
+
+def hidden(side: Side, stage: str, file: Path) -> Finding | None:
+    """The finding about a file that this user may not read; None for any other."""
+    try:
+        with file.open("rb"):
+            return None
+    except PermissionError:
+        return side.hidden(stage, file)
+    except OSError:
+        return None  # the stage itself says it better
 
 
 def _key(side: Side, file: Path) -> Finding:

@@ -7,19 +7,22 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Final
 
-from nanoexec.agent.identity import host_name, read_config
+from nanoexec.agent.identity import host_name
 from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
-from nanoexec.doctor import finding, local
+from nanoexec.doctor import finding, local, unit
 from nanoexec.doctor.finding import NODE, Finding, Level
 from nanoexec.doctor.identity import identity
 from nanoexec.errors import IdentityError, NanoexecError, StoreError, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
-from nanoexec.model import Credentials, identifier
+from nanoexec.model import Credentials, Value, identifier
 from nanoexec.runner.order import offers
+from nanoexec.settings import read_agent, read_own
 from nanoexec.wire import network, runner
 
 WITHIN: Final = 5.0  # seconds for each look at the hub
+_UNITS: Final = ("nanoexec-runner.socket", "nanoexec-runner.service")
+_JOIN: Final = "`nanoexec agent join HUB:PORT TOKEN`"
 _ROAD: Final = ("dns", "tcp", "tls", "welcome", "hello", "clock")
 
 
@@ -27,28 +30,38 @@ def examine(paths: Paths) -> Iterator[Finding]:
     """Every stage of a node. Raises nothing."""
     config: AgentConfig | None = None
     try:
-        config = read_config(paths)
-        yield NODE.ok("config", f"{paths.agent_config}: the hub is {config.hub}")
+        config = read_agent(paths)
     except NanoexecError as error:
         yield NODE.fail("config", str(error))
-    name = config.name or host_name() if config else None
+    if config and config.hub is None:
+        yield NODE.fail("config", f"not joined: neither {paths.joined} nor agent.toml says where the hub is: {_JOIN}")
+        yield from NODE.skip("a node that has joined", "key", "certificate", *_ROAD)
+    elif config and config.hub:
+        source = paths.agent_config if read_own(paths).hub else paths.joined
+        yield NODE.ok("config", f"{source}: the hub is {config.hub}")
+    if config is None or config.hub:
+        yield from _membership(paths, config)
+    described = yield from _runner(paths, config)
+    yield _manifest(paths, config, described)
+    yield _journal(paths)
+
+
+def _membership(paths: Paths, config: AgentConfig | None) -> Iterator[Finding]:
+    """What joining has left here, and the road to the hub that it opens."""
     key, certificate, credentials = identity(
         NODE,
         paths.agent_state / NODE_KEY,
         paths.agent_state / NODE_CERTIFICATE,
-        name,
+        (config.name or host_name()) if config else None,
         time.time(),
         load=lambda: load_node(paths.agent_state),
     )
     yield (_owner(paths, config) or key) if key.level is Level.OK else key
-    if config is None or credentials is None:
+    if config is None or config.hub is None or credentials is None:
         yield certificate
         yield from NODE.skip("a configuration, a key and a certificate", *_ROAD)
     else:
-        yield from _hub(config, credentials, certificate)
-    described = yield from _runner(paths, config)
-    yield _manifest(paths, config, described)
-    yield _journal(paths)
+        yield from _Road(config, config.hub, credentials).walk(certificate)
 
 
 def _owner(paths: Paths, config: AgentConfig | None) -> Finding | None:
@@ -65,58 +78,68 @@ def _owner(paths: Paths, config: AgentConfig | None) -> Finding | None:
     )
 
 
-def _hub(config: AgentConfig, credentials: Credentials, certificate: Finding) -> Iterator[Finding]:
-    """The road to the hub. What the probe says of the certificate counts where nothing was wrong with it before."""
-    from nanoexec.transport.probe import probe  # noqa: PLC0415 - ssl, which only this stage needs
+class _Road(Value, frozen=True):
+    """The road from this node to its hub."""
 
-    stages = probe(config.hub, config.report_port, credentials, config.hub_name or config.hub.lower(), WITHIN)
-    first, road = stages[0], stages[1:]
-    yield certificate if first.ok or certificate.level is Level.FAIL else NODE.fail("certificate", first.detail)
-    for stage in road:
-        yield NODE.ok(stage.name, stage.detail) if stage.ok else NODE.fail(stage.name, stage.detail)
-    if all(stage.ok for stage in stages):
-        yield from _hello(config, credentials)
-    else:
-        yield from NODE.skip(f"the stage {stages[-1].name}", *_ROAD[len(road) :])
+    config: AgentConfig
+    hub: str
+    credentials: Credentials
 
+    @property
+    def hub_name(self) -> str:
+        return self.config.hub_name or self.hub.lower()
 
-def _hello(config: AgentConfig, credentials: Credentials) -> Iterator[Finding]:
-    """Join the conversation on both ports, as the agent does, and hear the hub's time."""
-    try:
-        offset = asyncio.run(_conversation(config, credentials))
-    except NanoexecError as error:
-        ports = f"port {config.publish_port} must be open as {config.report_port} is"
-        yield NODE.fail("hello", f"{error}; {ports}" if isinstance(error, UnavailableError) else str(error))
-        yield from NODE.skip("the stage hello", "clock")
-    else:
-        yield NODE.ok("hello", f"the hub answers; ports {config.publish_port} and {config.report_port} are open")
-        yield finding.clock(offset)
+    def walk(self, certificate: Finding) -> Iterator[Finding]:
+        """Its stages. What the probe says of the certificate counts where nothing was wrong with it before."""
+        from nanoexec.transport.probe import probe  # noqa: PLC0415 - ssl, which only this stage needs
 
+        stages = probe(self.hub, self.config.report_port, self.credentials, self.hub_name, WITHIN)
+        first, road = stages[0], stages[1:]
+        yield certificate if first.ok or certificate.level is Level.FAIL else NODE.fail("certificate", first.detail)
+        for stage in road:
+            yield NODE.ok(stage.name, stage.detail) if stage.ok else NODE.fail(stage.name, stage.detail)
+        if all(stage.ok for stage in stages):
+            yield from self._hello()
+        else:
+            yield from NODE.skip(f"the stage {stages[-1].name}", *_ROAD[len(road) :])
 
-async def _conversation(config: AgentConfig, credentials: Credentials) -> float:
-    """How far the clock is from the hub's: ours minus theirs, in seconds. Raises `NanoexecError`.
+    def _hello(self) -> Iterator[Finding]:
+        """Join the conversation on both ports, as the agent does, and hear the hub's time."""
+        publish, report = self.config.publish_port, self.config.report_port
+        try:
+            offset = asyncio.run(self._conversation())
+        except NanoexecError as error:
+            ports = f"port {publish} must be open as {report} is"
+            yield NODE.fail("hello", f"{error}; {ports}" if isinstance(error, UnavailableError) else str(error))
+            yield from NODE.skip("the stage hello", "clock")
+        else:
+            yield NODE.ok("hello", f"the hub answers; ports {publish} and {report} are open")
+            yield finding.clock(offset)
 
-    What is asked is a report of no runs: the hub answers it like any other and nothing comes of it. A hello would be
-    answered with the triggers that wait for this node, and the hub would note them as sent.
-    """
-    from nanoexec.transport.nng import NngNodeTransport  # noqa: PLC0415 - 20 MB that only this stage needs
+    async def _conversation(self) -> float:
+        """How far the clock is from the hub's: ours minus theirs, in seconds. Raises `NanoexecError`.
 
-    host = f"[{config.hub}]" if ":" in config.hub else config.hub
-    transport = NngNodeTransport(
-        f"tls+tcp://{host}:{config.publish_port}",
-        f"tls+tcp://{host}:{config.report_port}",
-        credentials,
-        config.hub_name or config.hub.lower(),
-    )
-    link = await transport.dial([network.TOPIC_HUB], WITHIN)
-    try:
-        before = time.time()
-        answer = network.decode_answer(await link.request(network.encode(network.Report(runs=())), WITHIN))
-        if isinstance(answer, network.Denied):
-            raise IdentityError(f"the hub will not hear this node: {answer.reason}")
-        return (before + time.time()) / 2 - answer.time
-    finally:
-        await link.close()
+        What is asked is a report of no runs: the hub answers it like any other and nothing comes of it. A hello would
+        be answered with the triggers that wait for this node, and the hub would note them as sent.
+        """
+        from nanoexec.transport.nng import NngNodeTransport  # noqa: PLC0415 - 20 MB that only this stage needs
+
+        host = f"[{self.hub}]" if ":" in self.hub else self.hub
+        transport = NngNodeTransport(
+            f"tls+tcp://{host}:{self.config.publish_port}",
+            f"tls+tcp://{host}:{self.config.report_port}",
+            self.credentials,
+            self.hub_name,
+        )
+        link = await transport.dial([network.TOPIC_HUB], WITHIN)
+        try:
+            before = time.time()
+            answer = network.decode_answer(await link.request(network.encode(network.Report(runs=())), WITHIN))
+            if isinstance(answer, network.Denied):
+                raise IdentityError(f"the hub will not hear this node: {answer.reason}")
+            return (before + time.time()) / 2 - answer.time
+        finally:
+            await link.close()
 
 
 def _runner(paths: Paths, config: AgentConfig | None) -> Generator[Finding, None, runner.Described | None]:
@@ -124,12 +147,17 @@ def _runner(paths: Paths, config: AgentConfig | None) -> Generator[Finding, None
     user = config.user if config else "the agent's user"
     try:
         reply = runner.decode_reply(local.ask(paths.runner_socket, runner.Describe()))
+    except local.NotAllowedError:
+        yield NODE.hidden("runner", paths.runner_socket)
     except local.NotThereError as error:
-        yield NODE.fail(
-            "runner", f"{error}: no runner runs; `systemctl start nanoexec-runner.socket`, or python -m nanoexec.runner"
-        )
-    except (local.NotAllowedError, local.HungUpError) as error:
-        yield NODE.fail("runner", f"{error}: it listens to root and to {user}: run this as one of them")
+        advice = unit.masked(paths, *_UNITS) or "`systemctl start nanoexec-runner.socket`, or python -m nanoexec.runner"
+        yield NODE.fail("runner", f"{error}: no runner runs; {advice}")
+    except local.HungUpError as error:
+        if not _may_ask(user):
+            yield NODE.hidden("runner", paths.runner_socket)
+        else:
+            advice = unit.masked(paths, *_UNITS) or f"it listens to root and to {user}"
+            yield NODE.fail("runner", f"{error}: {advice}")
     except NanoexecError as error:
         yield NODE.fail("runner", str(error))
     else:
@@ -141,12 +169,19 @@ def _runner(paths: Paths, config: AgentConfig | None) -> Generator[Finding, None
     return None
 
 
+def _may_ask(user: str) -> bool:
+    try:
+        return os.geteuid() in (0, pwd.getpwnam(user).pw_uid)
+    except KeyError:
+        return False
+
+
 def _manifest(paths: Paths, config: AgentConfig | None, described: runner.Described | None) -> Finding:
     """As the runner has it, or as the runner would have it if it ran."""
     if described is None:
         catalog = read_catalog(paths)
         faults = tuple(str(fault) for fault in catalog.faults)
-        described = runner.Described(actions=offers(catalog, config or AgentConfig(hub="localhost"), {}), faults=faults)
+        described = runner.Described(actions=offers(catalog, config or AgentConfig(), {}), faults=faults)
     return finding.manifests([action.name for action in described.actions], described.faults)
 
 
@@ -158,8 +193,10 @@ def _journal(paths: Paths) -> Finding:
         owner = file.stat().st_uid
     except FileNotFoundError:
         return NODE.ok("journal", f"{file}: not there yet; the runner makes it")
+    except PermissionError:
+        return NODE.hidden("journal", file)
     except OSError as error:
-        return NODE.fail("journal", f"{file}: cannot be seen: {error.strerror}: run this as root")
+        return NODE.fail("journal", f"{file}: cannot be seen: {error.strerror}")
     if os.geteuid() not in (0, owner):
         return NODE.ok("journal", f"{file}: there; only its owner can look inside")
     try:

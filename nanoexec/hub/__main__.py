@@ -18,7 +18,8 @@ from nanoexec.errors import ConfigError, NanoexecError, UnavailableError
 from nanoexec.hub.control import ControlSocket
 from nanoexec.hub.joining import Joining
 from nanoexec.hub.service import Hub
-from nanoexec.keys import ca, credentials, token
+from nanoexec.keys import ca, certificate, credentials, token
+from nanoexec.model import Credentials
 from nanoexec.store import Store
 from nanoexec.transport.nng import NngHubTransport, serve_join
 
@@ -38,8 +39,8 @@ def main() -> int:
 
 async def _serve(paths: config.Paths) -> None:
     settings = read_config(paths)
-    paths.run.mkdir(parents=True, exist_ok=True)
     own = credentials.load_hub(paths.hub_state)
+    name = hub_name(settings, own, paths)
     authority = credentials.load_ca(paths.hub_state)
     group = _group(settings.operators, paths)
     lock = _take_lock(paths.hub_state)
@@ -47,6 +48,7 @@ async def _serve(paths: config.Paths) -> None:
     try:
         hub = Hub(
             settings,
+            name=name,
             store=store,
             transport=NngHubTransport(
                 _url(settings.bind, settings.publish_port), _url(settings.bind, settings.report_port), own
@@ -62,7 +64,7 @@ async def _serve(paths: config.Paths) -> None:
                     authority, request, name=name, key_id=key, now=time.time()
                 ),
                 ca=authority.certificate,
-                welcome=lambda: (settings.name, *hub.ports),
+                welcome=lambda: (name, *hub.ports),
                 publish=hub.publish,
                 now=clock.now,
             )
@@ -85,7 +87,7 @@ async def _run(hub: Hub, paths: config.Paths, group: int | None) -> None:
         await control.open(paths.control_socket, group)
         watching = asyncio.ensure_future(systemd.keep_watchdog())
         systemd.notify("READY=1")
-        _log.info("hub %s serves on ports %d and %d", hub.config.name, *hub.ports)
+        _log.info("hub %s serves on ports %d and %d", hub.name, *hub.ports)
         waits = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(hub.failed())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         systemd.notify("STOPPING=1")
@@ -104,6 +106,17 @@ def read_config(paths: config.Paths) -> config.HubConfig:
     if not paths.hub_config.exists():
         raise ConfigError(f"{paths.hub_config}: not there: `nanoexec hub init --name NAME` writes it")
     return config.parse_hub(files.read_bytes(paths.hub_config, "the hub's configuration"), paths.hub_config)
+
+
+def hub_name(settings: config.HubConfig, own: Credentials, paths: config.Paths) -> str:
+    """The name that nodes check: what the certificate says, and nothing else. Raises `ConfigError`."""
+    certified = certificate.describe(own.certificate).name
+    if settings.name not in (None, certified):
+        raise ConfigError(
+            f"{paths.hub_config}: name: the hub's certificate is for {certified!r}, not for {settings.name!r}: "
+            "leave the key out"
+        )
+    return certified
 
 
 def _take_lock(state: Path) -> int:

@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanoexec.errors import ExitCode, NanoexecError, ProtocolError
+from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, UnavailableError
 from nanoexec.hub.core import Decision
 from nanoexec.model import Delivery
 from nanoexec.wire import control, stream
@@ -35,16 +35,11 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
 
     async def open(self, path: Path, group: int | None) -> None:
-        """Listen: mode 0660, for ``group`` (a gid) besides the owner. Raises `OSError`."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
-        previous = os.umask(0o117)
+        """Listen: mode 0660, for ``group`` (a gid) besides the owner. Raises `UnavailableError`."""
         try:
-            listener.bind(str(path))
-        finally:
-            os.umask(previous)
-        if group is not None:
-            os.chown(path, -1, group)
+            listener = _bind(path, group)
+        except OSError as error:
+            raise UnavailableError(f"{path}: cannot make the control socket: {error.strerror or error}") from None
         self._server = await asyncio.start_unix_server(self._serve, sock=listener)
 
     async def close(self) -> None:
@@ -125,6 +120,23 @@ class ControlSocket:
                 await reader.read(1)  # nothing more is expected: this returns when the other side closes
         finally:
             self._hub.watchers.remove(accepted.trigger.id, tell)
+
+
+def _bind(path: Path, group: int | None) -> socket.socket:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    previous = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+        if group is not None:
+            os.chown(path, -1, group)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(previous)
+    return listener
 
 
 def caller(connection: socket.socket) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from nanoexec.errors import NanoexecError
 from nanoexec.hub.clerk import Clerk
@@ -13,6 +13,7 @@ from nanoexec.keys import token
 from nanoexec.model import Instant, identifier
 from nanoexec.wire import network
 
+LINGER: Final = 3.0  # seconds that the listener outlives its last answer: closing would cut off one on its way
 _log = logging.getLogger("nanoexec.hub")
 
 
@@ -54,6 +55,8 @@ class Joining:
         self._publish = publish
         self._now = now
         self._listener: Listener | None = None
+        self._answering = 0
+        self._answered = float("-inf")  # steady time
 
     @property
     def port(self) -> int | None:
@@ -68,13 +71,23 @@ class Joining:
                 _log.error("nobody can join: %s", error)
             else:
                 _log.info("machines may join on port %d", self._listener.port)
-        elif not wanted and self._listener is not None:
-            listener, self._listener = self._listener, None
-            await listener.close()
+        elif not wanted and self._listener is not None and not self._lingers():
+            await self.close()
             _log.info("no token is outstanding: nobody may join")
+
+    async def close(self) -> None:
+        """Close the listener at once."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close()
+
+    def _lingers(self) -> bool:
+        """Whether somebody may still wait for an answer: the one who has just used up the last token, above all."""
+        return self._answering > 0 or self._now().steady - self._answered < LINGER
 
     async def respond(self, frame: bytes) -> bytes:
         """The answer to one frame. Never raises: what is wrong is denied and logged."""
+        self._answering += 1
         try:
             question = network.decode_join_question(frame)
             if isinstance(question, network.CaRequest):
@@ -83,6 +96,9 @@ class Joining:
         except NanoexecError as error:
             _log.warning("join refused: %s", error)
             return network.encode(network.Denied(reason=str(error), time=self._now().wall))
+        finally:
+            self._answering -= 1
+            self._answered = self._now().steady
 
     async def _join(self, request: network.JoinRequest) -> network.JoinAnswer:
         digest = token.digest(request.secret)

@@ -39,18 +39,20 @@ _T = TypeVar("_T")
 
 
 class Hub:
-    """One hub: `start` it, let `control` and `joining` talk to it, `stop` it."""
+    """One hub: `start` it, let `control` and `joining` talk to it, `stop` it. ``name`` is that of its certificate."""
 
     def __init__(
         self,
         config: HubConfig,
         *,
+        name: str,
         store: Store,
         transport: HubTransport,
         pin: bytes,
         now: Callable[[], Instant],
     ) -> None:
         self.config = config
+        self.name = name
         self.watchers = Watchers()
         self.ports = (config.publish_port, config.report_port)
         self._joining: Joining | None = None
@@ -96,7 +98,7 @@ class Hub:
             getattr(self._exchange, "publish_port", self.ports[0]),
             getattr(self._exchange, "report_port", self.ports[1]),
         )
-        for work in (self.clerk.work(), self._beacons(), self._ticks(), self._purges()):
+        for work in (self.clerk.work, self._beacons, self._ticks, self._purges):
             self._tasks.append(asyncio.create_task(self._survive(work)))
 
     def let_join(self, joining: Joining) -> None:
@@ -110,7 +112,7 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         if self._joining is not None:
-            await self._joining.mind(wanted=False)
+            await self._joining.close()
         if self._exchange is not None:
             await self._exchange.close()
         self.clerk.close()
@@ -120,9 +122,9 @@ class Hub:
         """Return only if one of the hub's own loops has ended, which is a bug."""
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _survive(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _survive(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except Exception:
             _log.exception("a loop of the hub has ended")
             raise
@@ -218,7 +220,7 @@ class Hub:
         await self.clerk.decide(lambda core: core.add_token(made))
         _log.info("join token for %s (%d uses) by %s", request.node or "any node", request.uses, by)
         await self._mind_join_listener()
-        text = token.encode(token.Token(hub=self.config.name, pin=self._pin, secret=secret))
+        text = token.encode(token.Token(hub=self.name, pin=self._pin, secret=secret))
         return control.TokenText(token=text, expires=expires, join_port=self.join_port or self.config.join_port)
 
     async def _mind_join_listener(self) -> None:
@@ -272,7 +274,7 @@ class Hub:
         core = self.clerk.core
         counters = dict(self._counters) | {"peers_refused": getattr(self._exchange, "refused", 0)}
         return control.Status(
-            hub=self.config.name,
+            hub=self.name,
             version=__version__,
             epoch=core.epoch,
             started=self._started.wall,

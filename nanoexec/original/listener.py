@@ -12,12 +12,12 @@ import pwd
 import selectors
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
+from nanoexec import launch
 from nanoexec.config import Paths
 from nanoexec.errors import NanoexecError, ProtocolError, UsageError
 from nanoexec.model import EVERY_NODE
@@ -88,8 +88,7 @@ def listen(
 def action_command(name: str, paths: Paths) -> list[str]:
     """The argv that runs a named action of this node, with the same journal and lock as for every other cause."""
     config = ["--config", str(paths.config)] if paths.config else []
-    # -P: the directory in which the listener was started must not be able to supply a module.
-    return [sys.executable, "-P", "-m", "nanoexec.run", "--root", str(paths.root), *config, name]
+    return [*launch.command("nanoexec.run"), "--root", str(paths.root), *config, name]
 
 
 def become(user: str) -> None:

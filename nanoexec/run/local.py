@@ -10,14 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nanoexec.actions import parse_pairs
 from nanoexec.catalog import read_catalog
-from nanoexec.config import AgentConfig, Paths, parse_agent
+from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, ExitCode, NanoexecError, StoreError, UsageError
 from nanoexec.model import Cause, Outcome, Run, Value, identifier
 from nanoexec.runner.execution import Tee
@@ -25,6 +25,7 @@ from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import Work, work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.supervision import Supervision
+from nanoexec.settings import read_agent
 
 HELP: Final = """\
 Usage: nanoexec-run [OPTIONS] ACTION
@@ -164,17 +165,12 @@ def _plan(wish: Wish, paths: Paths, environment: Mapping[str, str]) -> Work:
 
 
 def _config(paths: Paths) -> AgentConfig:
-    """The configuration, or the defaults: work that is due must not wait for a slip in ``agent.toml`` to be mended."""
-    default = AgentConfig(hub="localhost")  # nobody dials it here
+    """The configuration, or the defaults: work that is due must not wait for a slip in a file to be mended."""
     try:
-        return parse_agent(paths.agent_config.read_bytes(), PurePosixPath(paths.agent_config))
-    except FileNotFoundError:
-        return default
-    except OSError as error:
-        _say(f"{paths.agent_config}: {error.strerror}: going on with the defaults")
+        return read_agent(paths)
     except ConfigError as error:
         _say(f"{error}: going on with the defaults")
-    return default
+        return AgentConfig()
 
 
 def check_owner(journal: Path) -> None:

@@ -14,7 +14,7 @@ import nanoexec
 
 JOURNAL = "var/lib/nanoexec/journal/journal.db"  # nanoexec.config.Paths has these too, and needs msgspec;
 BEACON = "var/lib/nanoexec/agent/beacon"  # a test compares them
-AGENT_CONFIG = "etc/nanoexec/agent.toml"
+AGENT_CONFIG = "etc/nanoexec/agent.toml"  # joined.toml has no part in a plan: it may say nothing of what runs
 ACTIONS = "etc/nanoexec/actions.d"
 CRONTAB = "etc/crontab"
 CRON_D = "etc/cron.d"

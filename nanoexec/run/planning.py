@@ -2,36 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nanoexec.actions import Fallback
 from nanoexec.catalog import read_catalog
-from nanoexec.config import AgentConfig, Paths, parse_agent
+from nanoexec.config import Paths
 from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.lines import Line, parse
 from nanoexec.crontab.places import read_regular, system_crontabs
-from nanoexec.errors import ConfigError, UsageError
+from nanoexec.errors import UsageError
 from nanoexec.run.plan import SPOOLS, Plan
 from nanoexec.schedule import Schedule
+from nanoexec.settings import read_agent
 
 
 def make_plan(root: str, action: str, user: str, signature: str) -> Plan:
     """The plan for ``action`` and ``user``. Raises `ConfigError` and `RefusedError`: then nothing can be decided."""
     paths = Paths(root=Path(root))
-    silence = read_config(paths).hub_silent_after
+    silence = read_agent(paths).hub_silent_after
     policy = (read_catalog(paths, only=action).find(action).fallback or Fallback()).policy
     return Plan(signature, policy, silence, list(dict.fromkeys(_adopted(paths, action, user))))
-
-
-def read_config(paths: Paths) -> AgentConfig:
-    """The configuration, the defaults if there is none. Raises `ConfigError` for one that cannot be read."""
-    try:
-        data = paths.agent_config.read_bytes()
-    except FileNotFoundError:
-        return AgentConfig(hub="localhost")  # nobody dials it here
-    except OSError as error:
-        raise ConfigError(f"{paths.agent_config}: cannot read the configuration: {error.strerror}") from None
-    return parse_agent(data, PurePosixPath(paths.agent_config))
 
 
 def _adopted(paths: Paths, action: str, user: str) -> Iterator[tuple[str, bytes]]:

@@ -29,7 +29,6 @@ from nanoexec.crontab.prefix import split
 from nanoexec.errors import NanoexecError, UsageError
 from nanoexec.model import Cause, Outcome, Run, identifier
 from nanoexec.run.local import FORWARDED, TIMED_OUT, exit_status
-from nanoexec.run.planning import read_config
 from nanoexec.run.shell import Shell, Voice
 from nanoexec.run.slot import Slot
 from nanoexec.runner.command import Command
@@ -38,6 +37,7 @@ from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import Work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.supervision import Supervision
+from nanoexec.settings import read_agent
 
 _NOT_STARTED: Final = 126  # as a shell says it
 
@@ -48,7 +48,7 @@ def carry_out(slot: Slot, voice: Voice) -> int:
     """
     assert slot.shell  # noqa: S101 - nothing is run in the shadow
     paths = Paths(root=Path(slot.call.root))
-    limit = read_config(paths).output_limit
+    limit = read_agent(paths).output_limit
     manifest = read_catalog(paths, only=slot.call.action).find(slot.call.action)
     work = _work(slot, slot.shell, manifest)
     with Journal.open(paths.journal, identifier(os.urandom(10))) as journal:

@@ -3,14 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from nanoexec.config import AgentConfig, Paths, parse_agent
+from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError, UsageError
-from nanoexec.files import read_bytes
 from nanoexec.runner.listening import bind, inherited
 from nanoexec.runner.log import say
 from nanoexec.runner.server import Server
+from nanoexec.settings import read_agent
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,7 +40,7 @@ def _paths(arguments: Sequence[str]) -> Paths:
 
 
 def _read(paths: Paths) -> AgentConfig:
-    config = parse_agent(read_bytes(paths.agent_config, "the node's configuration"), PurePosixPath(paths.agent_config))
+    config = read_agent(paths)
     if config.signers:
         import nanoexec.keys.signing  # noqa: F401, PLC0415 - only a node that verifies pays for it, and then once
     return config

@@ -32,7 +32,8 @@ class Glance:
             raise self._fault(error) from None
         ((version,),) = self._ask("PRAGMA user_version", {})
         if version != tables.VERSION:
-            raise StoreError(f"{path}: the journal has version {version}, this side knows {tables.VERSION}")
+            advice = "upgrade nanoexec" if version > tables.VERSION else "move the file away"
+            raise StoreError(f"{path}: the journal has version {version}, this side knows {tables.VERSION}: {advice}")
 
     def memory(self, key: str) -> bytes | None:
         """What `remember` was given for ``key``."""

@@ -31,6 +31,11 @@ MAX_BATCH_BYTES: Final = 8 << 20  # of output in one answer of `changes`; half o
 _BUSY_SECONDS: Final = 30.0
 _LOG_PAGES: Final = 16
 _RUN: Final = ", ".join(tables.RUN)
+_OLD: Final = (
+    "ended < :before AND expires < :before AND change < coalesce("
+    "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
+    "  (SELECT max(change) FROM runs))"
+)
 _ENDING: Final = ", ".join(f"{column} = :{column}" for column in tables.ENDING)
 
 
@@ -165,12 +170,13 @@ class Journal:
         last stays, so that the count of changes never goes back.
         """
         with _faults(self._path):
-            return self._connection.execute(
-                "DELETE FROM runs WHERE ended < :before AND expires < :before AND change < coalesce("
-                "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
-                "  (SELECT max(change) FROM runs))",
-                {"before": before},
-            ).rowcount
+            return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", {"before": before}).rowcount  # noqa: S608 - a constant
+
+    def prunable(self, before: float) -> int:
+        """How many runs `prune` would forget."""
+        with _faults(self._path):
+            found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", {"before": before})  # noqa: S608 - a constant
+            return int(found.fetchone()[0])
 
     def _update(self, assignments: str, values: Mapping[str, Any]) -> int:
         return self._commit(

@@ -305,7 +305,8 @@ def strangers(fleet: Fleet) -> Iterator[dict[str, FleetNode]]:
     made = {case: FleetNode(fleet, case) for case in (*CERTIFICATES, *CONFIGURATIONS)}
     for case, stranger in made.items():
         stranger.config.parent.mkdir(parents=True)
-        stranger.config.write_bytes(real.config.read_bytes())
+        for file in ("agent.toml", "joined.toml"):
+            stranger.config.with_name(file).write_bytes(real.config.with_name(file).read_bytes())
         state = stranger.root / "var/lib/nanoexec/agent"
         state.mkdir(parents=True)
         if case in CONFIGURATIONS:
@@ -353,7 +354,7 @@ def test_a_node_that_calls_itself_otherwise_than_its_certificate_is_told_its_nam
 
 def join(fleet: Fleet, root: Path, token: str, name: str) -> "subprocess.CompletedProcess[str]":
     done = fleet.run("agent", "join", f"localhost:{fleet.join_port}", token, "--name", name, root=root, check=False)
-    assert done.returncode == 0 or not (root / "etc/nanoexec/agent.toml").exists()
+    assert done.returncode == 0 or not (root / "etc/nanoexec/joined.toml").exists()
     return done
 
 

@@ -1,6 +1,6 @@
 """Asking the hub over its socket: what goes wrong there becomes one error that says what to do."""
 
-import contextlib
+import grp
 import os
 import shutil
 import socket
@@ -13,24 +13,15 @@ import pytest
 
 from nanoexec.cli.ask import HubConnection, HubSaidNoError, ask
 from nanoexec.config import Paths
-from nanoexec.errors import ExitCode, ProtocolError, UnavailableError
+from nanoexec.errors import ExitCode, ProtocolError, RefusedError, UnavailableError
 from nanoexec.wire import control, stream
 from tests.support.fake_hub import answering, fake_hub
+from tests.support.somebody import acting_as_nobody
 
 pytestmark = pytest.mark.node
 
-NOBODY = 65534
 QUESTION = control.ListNodes()
 LIST = control.NodeList(nodes=())
-
-
-@contextlib.contextmanager
-def acting_as(uid: int) -> Iterator[None]:
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.fixture
@@ -54,7 +45,7 @@ def test_without_a_hub_the_error_names_the_socket_and_the_command_that_starts_on
 
 def test_a_socket_that_a_dead_hub_left_behind_is_no_hub(tmp_path: Path) -> None:
     paths = Paths(root=tmp_path)
-    paths.run.mkdir(parents=True)
+    paths.control_socket.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(paths.control_socket))
     with pytest.raises(UnavailableError, match="no hub answers"):
@@ -65,10 +56,22 @@ def test_a_socket_that_a_dead_hub_left_behind_is_no_hub(tmp_path: Path) -> None:
 def test_a_user_who_may_not_ask_is_told_who_may(open_root: Path) -> None:
     with fake_hub(open_root, answering(LIST)) as paths:
         paths.control_socket.chmod(0o600)
-        with acting_as(NOBODY), pytest.raises(UnavailableError, match="you may not ask the hub: root may, and"):
+        os.chown(paths.control_socket, -1, grp.getgrnam("daemon").gr_gid)
+        said = r"^you may not use the hub's control socket: root and the group daemon may$"
+        with acting_as_nobody(), pytest.raises(RefusedError, match=said):
+            ask(paths, QUESTION)
+        paths.control_socket.parent.chmod(0o700)
+        with (
+            acting_as_nobody(),
+            pytest.raises(RefusedError, match=r"root and the group that hub\.toml names as oper"),
+        ):
+            ask(paths, QUESTION)
+        paths.control_socket.parent.chmod(0o755)
+        os.chown(paths.control_socket, -1, 0)
+        with acting_as_nobody(), pytest.raises(RefusedError, match=r"root and nobody else, unless hub\.toml names"):
             ask(paths, QUESTION)
         paths.control_socket.chmod(0o666)
-        with acting_as(NOBODY):
+        with acting_as_nobody():
             assert ask(paths, QUESTION) == LIST
 
 

@@ -1,6 +1,7 @@
 """``nanoexec doctor`` on a hub, beside the real one, and what it leaves alone."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from nanoexec.doctor import Finding, Level, examine
 from nanoexec.errors import ExitCode
 from nanoexec.keys.credentials import CA_KEY, HUB_KEY
 from tests.support.fleet import Fleet, fleet_of, wait_until
+from tests.support.somebody import acting_as_nobody
 
 STAGES = ["config", "key", "certificate", "store", "hub", "ports", "nodes", "clocks", "refused", "join"]
 LIVE = STAGES[5:]
@@ -54,7 +56,10 @@ def test_a_hub_in_order_passes_every_stage(fleet: Fleet) -> None:
 
 
 def test_the_join_listener_is_tried_while_a_token_is_outstanding(fleet: Fleet) -> None:
-    assert "no token is outstanding" in stages(Paths(root=fleet.root))["join"].detail
+    wait_until(
+        lambda: "no token is outstanding" in stages(Paths(root=fleet.root))["join"].detail,
+        "the listener through which web1 has joined closes",
+    )
     fleet.run("hub", "token", "--ttl", "2s")
     assert f"{fleet.join_port} on 127.0.0.1" in stages(Paths(root=fleet.root))["join"].detail
 
@@ -123,6 +128,21 @@ def test_the_version_of_the_database_is_judged_and_the_file_not_touched(
     before = initialised.hub_store.read_bytes()
     assert levels(initialised)["store"] is level
     assert initialised.hub_store.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_look_is_told_so_and_the_hub_is_not_blamed(fleet: Fleet) -> None:
+    root = fleet.root
+    fleet.directory.chmod(0o755)
+    state = Paths(root=root).hub_state
+    state.chmod(0o700)
+    stages(Paths(root=root))  # as root, for what is imported on the way
+    with acting_as_nobody():
+        found = stages(Paths(root=root))
+    assert Level.FAIL not in {finding.level for finding in found.values()}
+    for stage in ("key", "certificate", "store", "hub"):
+        assert found[stage].level is Level.SKIP
+        assert "this user may not look at it: run this as root" in found[stage].detail
 
 
 def test_both_sides_of_one_machine_are_looked_at(fleet: Fleet, initialised: Paths) -> None:

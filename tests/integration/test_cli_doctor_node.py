@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nanoexec.config import Paths
-from nanoexec.doctor import Finding, Level, examine, local
+from nanoexec.config import Joined, Paths, format_joined
+from nanoexec.doctor import Finding, Level, examine, local, unit
 from nanoexec.errors import ConfigError, ExitCode, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, write_node
 from nanoexec.model import Credentials
@@ -27,6 +27,7 @@ from nanoexec.wire.runner import Describe
 from tests.support.command_line import nanoexec_command
 from tests.support.fleet import Service, free_ports, wait_until
 from tests.support.pki import DAY, Authority
+from tests.support.somebody import acting_as_nobody
 
 pytestmark = pytest.mark.node
 
@@ -148,7 +149,7 @@ def running_runner(paths: Paths) -> Iterator[None]:
 
 
 def test_a_machine_that_is_neither_hub_nor_node_is_told_how_to_become_one(paths: Paths) -> None:
-    with pytest.raises(ConfigError, match=r"neither hub\.toml nor agent\.toml"):
+    with pytest.raises(ConfigError, match=r"neither hub\.toml nor agent\.toml nor joined"):
         list(examine(paths))
     done = nanoexec_command(paths.root, "doctor")
     assert (done.returncode, done.stdout) == (ExitCode.UNABLE, "")
@@ -170,6 +171,77 @@ def test_one_failed_stage_makes_the_exit_status_1_and_the_others_are_still_looke
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
     assert line.split()[:3] == ["FAIL", "node", "runner"]
     assert "systemctl start nanoexec-runner.socket" in line
+
+
+def test_a_node_whose_own_file_is_empty_or_missing_goes_by_what_joining_has_written(node: Paths, hub: Hub) -> None:
+    decided = Joined(hub="127.0.0.1", hub_name=HUB, publish_port=hub.ports[0], report_port=hub.ports[1], name="web1")
+    node.joined.write_bytes(format_joined(decided))
+    node.agent_config.write_text(f"user = {ME!r}\n")
+    assert failed(node) == {}
+    node.agent_config.unlink()
+    assert failed(node) == {}
+    assert stages(node)["config"].detail == f"{node.joined}: the hub is 127.0.0.1"
+
+
+def test_a_node_that_has_not_joined_fails_once_and_is_told_how_to_join(paths: Paths) -> None:
+    paths.etc.mkdir(parents=True)
+    paths.agent_config.write_text("")
+    assert list(failed(paths)) == ["config"]
+    assert "not joined" in failed(paths)["config"]
+    assert "`nanoexec agent join HUB:PORT TOKEN`" in failed(paths)["config"]
+    assert skipped(paths) == ["key", "certificate", *ROAD]
+
+
+def test_a_node_that_knows_its_hub_and_has_not_joined_fails_at_the_key(paths: Paths, hub: Hub) -> None:
+    configure(paths, hub)
+    assert "`nanoexec agent join` makes it" in failed(paths)["key"]
+    assert skipped(paths) == list(ROAD)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_look_is_told_so_and_the_node_is_not_blamed(node: Paths) -> None:
+    node.root.chmod(0o755)
+    with running_runner(node):
+        node.agent_state.chmod(0o700)
+        stages(node)  # as root, for what is imported on the way
+        with acting_as_nobody():
+            found = stages(node)
+    assert Level.FAIL not in {finding.level for finding in found.values()}
+    for stage in ("key", "certificate", "runner"):
+        assert found[stage].level is Level.SKIP
+        assert "this user may not look at it: run this as root" in found[stage].detail
+    assert found["journal"].level is Level.OK
+
+
+def systemctl(directory: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = directory / "systemctl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("word", ["masked", "masked-runtime"])
+def test_a_masked_unit_is_named_with_what_unmasks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    """`systemctl is-enabled` prints so, and exits with 1: systemctl(1)."""
+    systemctl(tmp_path, f'[ "$2" = a.service ] && echo {word} && exit 1; echo enabled', monkeypatch)
+    said = unit.masked(Paths(), "a.socket", "a.service", booted=True)
+    assert said == "a.service is masked: `systemctl unmask a.service`, then `systemctl start a.socket`"
+    assert unit.masked(Paths(), "a.socket", booted=True) == ""
+
+
+def test_systemd_is_asked_only_about_the_machine_that_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemctl(tmp_path, f"echo masked; touch {tmp_path}/asked", monkeypatch)
+    assert unit.masked(Paths(), "a.socket", booted=False) == ""
+    assert unit.masked(Paths(root=tmp_path), "a.socket", booted=True) == ""
+    assert not (tmp_path / "asked").exists()
+    assert unit.masked(Paths(), "a.socket", booted=True) != ""
+
+
+def test_without_systemctl_nothing_is_known_of_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert unit.masked(Paths(), "a.socket", booted=True) == ""
 
 
 def test_a_fault_in_the_configuration_is_named_with_its_key(node: Paths, hub: Hub) -> None:
@@ -249,7 +321,7 @@ def test_a_hub_that_will_not_hear_the_node_fails_at_hello_in_its_own_words(node:
     assert failed(node) == {"hello": "the hub will not hear this node: web1 is not on the roster"}
 
 
-@pytest.mark.parametrize(("ahead", "said"), [(300.0, "300 s behind"), (-300.0, "300 s ahead of")])
+@pytest.mark.parametrize(("ahead", "said"), [(3600.0, "3600 s behind"), (-3600.0, "3600 s ahead of")])
 def test_a_clock_that_is_off_is_a_warning_and_not_a_failure(node: Paths, hub: Hub, ahead: float, said: str) -> None:
     hub.ahead = ahead
     found = stages(node)["clock"]

@@ -18,7 +18,7 @@ Script = Callable[[socket.socket, control.Request], None]
 def fake_hub(root: Path, script: Script) -> Iterator[Paths]:
     """Give each request to ``script``, which answers on its connection, until the end; a thread for each."""
     paths = Paths(root=root)
-    paths.run.mkdir(parents=True, exist_ok=True)
+    paths.control_socket.parent.mkdir(parents=True, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(paths.control_socket))
     listener.listen()

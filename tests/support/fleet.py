@@ -19,13 +19,16 @@ from typing import Any, Self
 DEADLINE = 20.0  # seconds that a condition may take on a busy machine
 
 
-def wait_until(condition: Callable[[], Any], what: str, within: float = DEADLINE) -> Any:
-    """The first true value of ``condition``; an assertion error that says ``what`` when it never came."""
+def wait_until(condition: Callable[[], Any], what: str, within: float = DEADLINE, every: float = 0.02) -> Any:
+    """The first true value of ``condition``; an assertion error that says ``what`` when it never came.
+
+    ``within`` and ``every``, how often it is asked, are seconds.
+    """
     end = time.monotonic() + within
     while time.monotonic() < end:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(every)
     raise AssertionError(f"waited {within:.0f} s in vain: {what}")
 
 
@@ -153,7 +156,6 @@ class Fleet:
         self.hub = Service(["nanoexec.hub", "--root", str(self.root)], self.directory / "hub.log")
         publish, report, self.join_port = free_ports(3)
         self.keys = {
-            "name": "localhost",
             "bind": "127.0.0.1",
             "publish_port": publish,
             "report_port": report,
@@ -193,7 +195,7 @@ class Fleet:
     def _hub_answers(self) -> bool:
         assert self.hub.process is not None
         assert self.hub.process.poll() is None, f"the hub ended:\n{self.hub.text()}"
-        return answers(self.root / "run/nanoexec/control.sock")
+        return answers(self.root / "run/nanoexec/hub/control.sock")
 
     def add(self, *names: str) -> None:
         """Join and start nodes, and wait until the hub has their actions."""
@@ -203,6 +205,8 @@ class Fleet:
         for name in names:
             node = self.nodes[name] = FleetNode(self, name)
             self.run("agent", "join", f"localhost:{self.join_port}", token, "--name", name, root=node.root)
+            if not node.config.exists():
+                node.config.write_text("# the administrator's own\n")
             node.start()
         for name in names:
             self.wait_connected(name)
@@ -212,8 +216,11 @@ class Fleet:
 
     def connected(self) -> set[str]:
         """Nodes that are here and have said what they offer."""
-        nodes = json.loads(self.run("nodes", "list", "-o", "json").stdout)
-        return {node["name"] for node in nodes if node.get("connected") and node.get("actions")}
+        return {node["name"] for node in self.nodes_listed() if node.get("connected") and node.get("actions")}
+
+    def nodes_listed(self) -> list[dict[str, Any]]:
+        """The roster."""
+        return list(json.loads(self.run("nodes", "list", "-o", "json").stdout))
 
     def run(self, *words: str, root: Path | None = None, check: bool = True, **options: Any) -> Any:
         """A command line, to its end, as text."""

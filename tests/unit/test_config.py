@@ -1,4 +1,4 @@
-"""The two configuration files, and where things lie."""
+"""The configuration files, and where things lie."""
 
 from pathlib import Path, PurePosixPath
 
@@ -6,18 +6,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoexec.config import AgentConfig, HubConfig, Paths, daemon_paths, parse_agent, parse_hub
+from nanoexec.config import (
+    AgentConfig,
+    HubConfig,
+    Joined,
+    Paths,
+    daemon_paths,
+    format_joined,
+    parse_agent,
+    parse_hub,
+    parse_joined,
+)
 from nanoexec.errors import ConfigError, UsageError
 
 pytestmark = pytest.mark.node
 
 HUB = PurePosixPath("/etc/nanoexec/hub.toml")
 AGENT = PurePosixPath("/etc/nanoexec/agent.toml")
+JOINED = PurePosixPath("/etc/nanoexec/joined.toml")
+MEMBER = Joined(hub="10.0.0.1", hub_name="hub.example.org", publish_port=1, report_port=65535, name="web1.example.org")
 
 
-def test_a_hub_needs_a_name_and_nothing_else() -> None:
-    assert parse_hub(b'name = "hub.example.org"', HUB) == HubConfig(
-        name="hub.example.org",
+def test_a_hub_needs_no_key_at_all() -> None:
+    assert parse_hub(b"", HUB) == HubConfig(
+        name=None,
         bind="0.0.0.0",
         publish_port=4444,
         report_port=4445,
@@ -29,10 +41,10 @@ def test_a_hub_needs_a_name_and_nothing_else() -> None:
     )
 
 
-def test_an_agent_needs_the_hubs_address_and_nothing_else() -> None:
-    found = parse_agent(b'hub = "10.0.0.1"', AGENT)
+def test_an_agent_needs_no_key_at_all() -> None:
+    found = parse_agent(b"", AGENT)
     assert found == AgentConfig(
-        hub="10.0.0.1",
+        hub=None,
         hub_name=None,
         publish_port=4444,
         report_port=4445,
@@ -50,6 +62,52 @@ def test_an_agent_needs_the_hubs_address_and_nothing_else() -> None:
 def test_ad_hoc_commands_are_refused_until_the_node_says_otherwise() -> None:
     assert parse_agent(b'hub = "h"', AGENT).allow_exec is False
     assert parse_agent(b'hub = "h"\nallow_exec = true', AGENT).allow_exec is True
+
+
+def test_what_joining_decides_survives_being_written_down() -> None:
+    assert parse_joined(format_joined(MEMBER), JOINED) == MEMBER
+
+
+def test_what_joining_decided_holds_where_the_agents_own_file_says_nothing() -> None:
+    found = parse_agent(b"allow_exec = true", AGENT, MEMBER)
+    assert found == AgentConfig(
+        hub="10.0.0.1",
+        hub_name="hub.example.org",
+        publish_port=1,
+        report_port=65535,
+        name="web1.example.org",
+        allow_exec=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        (b'hub = "nat.example.net"', "hub", "nat.example.net"),
+        (b'hub_name = "other"', "hub_name", "other"),
+        (b"publish_port = 4444", "publish_port", 4444),  # its default, and yet it was set
+        (b"report_port = 7", "report_port", 7),
+        (b'name = "web2"', "name", "web2"),
+    ],
+)
+def test_a_key_of_the_agents_own_file_wins_over_what_joining_decided(text: bytes, key: str, value: object) -> None:
+    found = parse_agent(text, AGENT, MEMBER)
+    assert getattr(found, key) == value
+    others = {"hub", "hub_name", "publish_port", "report_port", "name"} - {key}
+    assert {other: getattr(found, other) for other in others} == {other: getattr(MEMBER, other) for other in others}
+
+
+@pytest.mark.parametrize("key", sorted(set(AgentConfig.__struct_fields__) - set(Joined.__struct_fields__)))
+def test_joining_may_decide_nothing_of_what_a_node_lets_anybody_do(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^/etc/nanoexec/joined\.toml: unknown key {key}$"):
+        parse_joined(format_joined(MEMBER) + f"{key} = 1\n".encode(), JOINED)
+
+
+@pytest.mark.parametrize("key", Joined.__struct_fields__)
+def test_of_what_joining_decides_nothing_may_be_missing(key: str) -> None:
+    lines = [line for line in format_joined(MEMBER).splitlines() if not line.startswith(f"{key} ".encode())]
+    with pytest.raises(ConfigError, match=rf"^/etc/nanoexec/joined\.toml: key {key} is required$"):
+        parse_joined(b"\n".join(lines), JOINED)
 
 
 def test_every_key_of_a_hub_can_be_set() -> None:
@@ -81,7 +139,6 @@ def test_every_key_of_a_hub_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (b"", "key name is required"),
         (b'name = "hub"\nnane = 1', "unknown key nane"),
         (b'name = "hub"\n[group]\nweb = "a"', "unknown key group"),
         (b'name = "Hub"', "name: expected str matching regex"),
@@ -110,7 +167,7 @@ def test_a_fault_names_the_file_and_the_key(text: bytes, line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (b"", "key hub is required"),
+        (b"hub = 1", "hub: expected str, got int"),
         (b'hub = ""', "hub: expected str matching regex"),
         (b'hub = "h"\nsigners = ["a", 1]', "signers[1]: expected str, got int"),
         (b'hub = "h"\nsigners = "a"', "signers: expected array, got str"),
@@ -148,7 +205,7 @@ def test_what_is_no_toml_is_refused_with_file_and_place(text: bytes, line: str) 
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=60) | st.text("hub=\"'[]{}.,\n#\\ 0123456789aexrn+-_:TZ", max_size=40).map(str.encode))
 def test_any_bytes_give_a_configuration_or_one_line_that_names_the_file(text: bytes) -> None:
-    for parse, file in ((parse_hub, HUB), (parse_agent, AGENT)):
+    for parse, file in ((parse_hub, HUB), (parse_agent, AGENT), (parse_joined, JOINED)):
         try:
             parse(text, file)
         except ConfigError as error:
@@ -173,11 +230,12 @@ def test_on_a_real_machine_things_lie_where_the_manual_says() -> None:
     paths = Paths()
     assert paths.hub_config == Path("/etc/nanoexec/hub.toml")
     assert paths.agent_config == Path("/etc/nanoexec/agent.toml")
+    assert paths.joined == Path("/etc/nanoexec/joined.toml")
     assert paths.actions == Path("/etc/nanoexec/actions.d")
     assert paths.hub_store == Path("/var/lib/nanoexec/hub/hub.db")
     assert paths.agent_state == Path("/var/lib/nanoexec/agent")
     assert paths.journal == Path("/var/lib/nanoexec/journal/journal.db")
-    assert paths.control_socket == Path("/run/nanoexec/control.sock")
+    assert paths.control_socket == Path("/run/nanoexec/hub/control.sock")
     assert paths.runner_socket == Path("/run/nanoexec/runner.sock")
     assert paths.locks == Path("/run/nanoexec/locks")
 
@@ -191,6 +249,7 @@ def test_the_agent_can_write_neither_the_journal_nor_the_hubs_files() -> None:
 def test_a_configuration_file_named_on_the_command_line_is_the_one() -> None:
     paths = Paths(root=Path("/scratch"), config=Path("/elsewhere/a.toml"))
     assert paths.hub_config == paths.agent_config == Path("/elsewhere/a.toml")
+    assert paths.joined == Path("/elsewhere/joined.toml")
     assert paths.actions == Path("/scratch/etc/nanoexec/actions.d")
 
 

@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
         *TOP.glob("*.md"),
         *TOP.glob("docs/**/*.md"),
         TOP / "integrations/README.md",
-        TOP / "packaging/debian/README.md",
+        *TOP.glob("packaging/*.md"),
     ]
 )
 PAGES = [document for document in DOCUMENTS if document.parent.name != "integrations"]

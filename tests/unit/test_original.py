@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanoexec import launch
 from nanoexec.config import Paths
 from nanoexec.errors import ConfigError, ProtocolError, UsageError
 from nanoexec.original import MAX_FRAME, MAX_WAITING, Orders, action_command, become, compose_frame, parse_frame
@@ -111,7 +112,8 @@ def test_text_of_a_peer_cannot_speak_to_the_terminal_and_is_cut() -> None:
 def test_a_named_action_runs_through_nanoexec_run_with_the_same_paths(tmp_path: Path) -> None:
     paths = Paths(root=tmp_path, config=tmp_path / "agent.toml")
     assert action_command("slaughter", paths) == [
-        *(sys.executable, "-P", "-m", "nanoexec.run", "--root", str(tmp_path)),
+        *launch.command("nanoexec.run"),
+        *("--root", str(tmp_path)),
         *("--config", f"{tmp_path}/agent.toml", "slaughter"),
     ]
 

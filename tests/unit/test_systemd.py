@@ -1,10 +1,8 @@
-"""What a service says to systemd, over a real socket, and what it is handed, in a real process."""
+"""What a service says to systemd, over a real socket."""
 
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,42 +74,6 @@ def test_nobody_is_fed_when_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(asyncio.wait_for(systemd.keep_watchdog(), 10))
 
 
-@pytest.mark.parametrize("environ", [{}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "1", "LISTEN_PID": "43"}])
-def test_sockets_for_another_process_are_left_alone(environ: dict[str, str]) -> None:
-    assert systemd.passed_sockets(environ, pid=42) == []
-
-
-def test_a_socket_that_was_handed_over_listens_and_is_not_handed_on(tmp_path: Path) -> None:
-    """As sd_listen_fds(3) has it: from descriptor 3 on, for the process that LISTEN_PID names."""
-    program = (
-        "import os\n"
-        "from nanoexec import systemd\n"
-        "environ = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1'}\n"
-        "(passed,) = systemd.passed_sockets(environ)\n"
-        "print(passed.fileno(), passed.get_inheritable(), passed.getsockname())\n"
-        "passed.accept()[0].sendall(b'hello')\n"
-    )
-    path = str(tmp_path / "runner.sock")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
-        launch = (
-            "import os, sys; os.dup2(int(sys.argv[1]), 3)\n"
-            "os.execv(sys.executable, [sys.executable, '-c', sys.argv[2]])"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", launch, str(listening.fileno()), program],
-            stdout=subprocess.PIPE,
-            text=True,
-            pass_fds=[listening.fileno()],
-        )
-        try:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(30)
-                client.connect(path)
-                assert client.recv(100) == b"hello"
-            said, _ = process.communicate(timeout=30)
-        finally:
-            process.kill()
-            process.wait()
-    assert said == f"3 False {path}\n"
+def test_systemd_runs_a_machine_that_has_its_directory(tmp_path: Path) -> None:
+    assert systemd.booted(tmp_path)
+    assert not systemd.booted(tmp_path / "system")

@@ -28,6 +28,10 @@ def faulty_configuration(node: ScheduledNode) -> None:
     node.paths.agent_config.write_text("hub = ")
 
 
+def faulty_joined(node: ScheduledNode) -> None:
+    node.paths.joined.write_text("hub = 1")
+
+
 def faulty_manifest(node: ScheduledNode) -> None:
     node.action("probe", "true", more='[fallback]\npolicy = "sometimes"')
 
@@ -75,6 +79,7 @@ def removed(node: ScheduledNode) -> None:
         (broken_import, None),
         (broken_run_path, 1),
         (faulty_configuration, 1),
+        (faulty_joined, 1),
         (faulty_manifest, 1),
         (no_manifest, 1),
         (no_journal_but_rubbish, 1),
@@ -100,6 +105,17 @@ def test_what_cannot_start_leaves_the_original_to_the_shell(
         said = complaints.read_text().splitlines()
         assert len(said) == lines, said
         assert all(line.startswith("nanoexec-run: ") for line in said)
+
+
+def test_a_journal_of_a_newer_nanoexec_is_said_in_one_line_and_the_original_runs(node: ScheduledNode) -> None:
+    command = node.note()
+    newer_journal(node)
+    complaints = node.root / "complaints"
+    with complaints.open("wb") as errors:
+        from_shell(command, stderr=errors)
+    said = f"nanoexec-run: {node.paths.journal}: the journal has version 99, this side knows 1: upgrade nanoexec\n"
+    assert complaints.read_text() == said
+    assert node.notes == ["original"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

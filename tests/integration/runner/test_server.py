@@ -524,10 +524,17 @@ def test_a_path_too_long_for_a_socket_is_a_clear_error(tmp_path: Path) -> None:
     deep.logged("a socket's path has at most 107 bytes")
 
 
-def test_a_missing_configuration_and_a_wrong_option_are_each_one_line(node: Node) -> None:
+def test_without_any_configuration_it_serves(node: Node) -> None:
     node.paths.agent_config.unlink()
-    assert node.start().wait() == 1
-    node.logged(f"{node.paths.agent_config}: cannot read the node's configuration: No such file")
+    node.action("note", "echo ran >> $LEDGER")
+    node.start()
+    assert node.carry_out("note").outcome is Outcome.SUCCEEDED
+
+
+def test_a_configuration_that_was_named_and_is_missing_and_a_wrong_option_are_each_one_line(node: Node) -> None:
+    missing = node.root / "missing.toml"
+    assert node.start("--config", str(missing)).wait() == 1
+    node.logged(f"{missing}: cannot read the node's configuration: it is not there")
     assert node.start("--verbose", "yes").wait() == 2
     node.logged("expected --root DIR and --config FILE, got --verbose yes")
 

@@ -77,7 +77,7 @@ def test_a_certificate_for_another_name_fails_and_one_that_expires_soon_is_a_war
     other = finding.certificate(NODE, "web1", "web2", NOW + 300 * DAY, NOW)
     assert other.level is Level.FAIL
     assert "set name = 'web1' in agent.toml" in other.detail
-    assert "in hub.toml" in finding.certificate(HUB, "hub", "bub", NOW + 300 * DAY, NOW).detail
+    assert "leave name out of hub.toml" in finding.certificate(HUB, "hub", "bub", NOW + 300 * DAY, NOW).detail
     soon = finding.certificate(NODE, "web1", "web1", NOW + 10 * DAY, NOW)
     assert soon.level is Level.WARN
     assert "2023-11-24" in soon.detail
