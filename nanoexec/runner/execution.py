@@ -13,24 +13,22 @@ that is due.
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-from nanoexec.errors import RefusedError
 from nanoexec.model import Output, Value
 from nanoexec.runner.capture import Capture
 from nanoexec.runner.command import Command
 from nanoexec.runner.process import group_lives
+from nanoexec.runner.spawning import spawn
 
 LASTING: Final = 0.1  # seconds; a run that ends sooner is told once, when it has ended
 _LINGER: Final = 0.5
 _SWEEP: Final = 0.05  # how often a group that was asked to end is looked at, once its leader has gone
 _CHUNK: Final = 256 << 10
-_UMASK: Final = 0o022
 _NEVER: Final = float("inf")
 
 Sink = Callable[[bytes], object]
@@ -44,10 +42,6 @@ class Ending(Value, frozen=True):
     duration: float
     timed_out: bool
     output: Output
-
-
-class NotStartedError(RefusedError):
-    """The kernel would not start the program."""
 
 
 def execute(
@@ -71,23 +65,19 @@ def execute(
     passages: dict[int, int | None] = {}
     try:
         with _forwarding(forward) as signals:
-            process = _open_and_spawn(command, outlets, passages)
-            signals.go_to(process.pid)
-            watch = _Watch(
-                command, process.pid, passages, sinks=(*sinks, capture.feed), lasting=lasting, started=started
-            )
+            pid = _open_and_spawn(command, outlets, passages)
+            signals.go_to(pid)
+            watch = _Watch(command, pid, passages, sinks=(*sinks, capture.feed), lasting=lasting, started=started)
             watch.run()
             if watch.timed_out:
-                _signal_group(process.pid, signal.SIGKILL)
-            status = process.wait()
+                _signal_group(pid, signal.SIGKILL)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         for pipe in watch.reading:
             _leave_to_cat(pipe, passages[pipe])
     finally:
         for pipe in passages:
             os.close(pipe)
-    return Ending(
-        pid=process.pid, status=status, duration=watch.duration, timed_out=watch.timed_out, output=capture.output()
-    )
+    return Ending(pid=pid, status=status, duration=watch.duration, timed_out=watch.timed_out, output=capture.output())
 
 
 class _Watch:
@@ -199,60 +189,18 @@ class Tee:
                 self._open = False
 
 
-@contextmanager
-def _dispositions(command: Command) -> Iterator[None]:
-    """Python ignores SIGXFSZ as well as SIGPIPE, and gives a child both back or neither."""
-    before = None if command.sigpipe else signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGXFSZ, before)
-
-
-def _open_and_spawn(
-    command: Command, outlets: Sequence[int], passages: dict[int, int | None]
-) -> "subprocess.Popen[bytes]":
-    """The process, and in ``passages`` the pipes to read from, each with where its output also goes."""
+def _open_and_spawn(command: Command, outlets: Sequence[int], passages: dict[int, int | None]) -> int:
+    """The pid, and in ``passages`` the pipes to read from, each with where its output also goes."""
     writing: list[int] = []
     try:
         for outlet in outlets or (None,):
             reader, writer = os.pipe()
             passages[reader] = outlet
             writing.append(writer)
-        with _dispositions(command):
-            return _spawn(command, writing[0], writing[-1])
+        return spawn(command, writing[0], writing[-1])
     finally:
         for writer in writing:
             os.close(writer)
-
-
-def _spawn(command: Command, output: int, errors: int) -> "subprocess.Popen[bytes]":
-    """The process, in a session of its own, without our descriptors and with the signal dispositions of a new login.
-
-    Another user's process gets that user's groups. The same user keeps ours: initgroups needs root.
-    """
-    account = command.account
-    switch = account if account and account.uid != os.geteuid() else None
-    try:
-        return subprocess.Popen(
-            command.argv,
-            executable=command.program,
-            stdin=subprocess.DEVNULL if account else None,
-            stdout=output,
-            stderr=errors,
-            cwd=command.cwd,
-            env=command.environment,
-            umask=_UMASK if account else -1,
-            restore_signals=command.sigpipe,
-            start_new_session=True,
-            user=switch.uid if switch else None,
-            group=switch.gid if switch else None,
-            extra_groups=os.getgrouplist(switch.name, switch.gid) if switch else None,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise NotStartedError(f"cannot start {command.program}: {said or error}") from None
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -262,6 +210,8 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 def _leave_to_cat(pipe: int, outlet: int | None) -> None:
     """Whoever still writes must not be killed by SIGPIPE because we stop listening."""
+    import subprocess  # noqa: PLC0415 - see nanoexec.runner.spawning; this is rare
+
     with suppress(OSError):
         drain = subprocess.Popen(
             ["cat"],

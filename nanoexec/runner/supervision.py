@@ -22,13 +22,14 @@ from nanoexec.actions import Judge, OnBusy
 from nanoexec.duration import format_duration
 from nanoexec.errors import StoreError
 from nanoexec.model import Cause, Outcome, Output, Run
-from nanoexec.runner.execution import Ending, NotStartedError, Sink, execute
+from nanoexec.runner.execution import Ending, Sink, execute
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.lock import ActionLock
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Work
 from nanoexec.runner.process import this_process
 from nanoexec.runner.recovery import recover
+from nanoexec.runner.spawning import NotStartedError
 
 Clock = Callable[[], float]
 Perform = Callable[..., Ending]  # as `execute`

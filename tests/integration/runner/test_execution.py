@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from nanoexec.actions import Manifest
 from nanoexec.errors import RefusedError
 from nanoexec.model import Cause, Run
 from nanoexec.runner.command import Command, prepare
-from nanoexec.runner.execution import Ending, NotStartedError, execute
+from nanoexec.runner.execution import Ending, execute
+from nanoexec.runner.spawning import NotStartedError
 from tests.support.runner import ME, until
 
 pytestmark = pytest.mark.node
@@ -161,9 +163,42 @@ def test_the_command_finds_a_clean_house(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(seen["fds"]) == 4  # the three, and the directory that is being listed
 
 
-def test_a_broken_pipe_kills_the_command_as_it_would_under_cron() -> None:
+def test_no_signal_that_python_ignores_is_ignored_in_the_command() -> None:
     ending = carry_out("grep SigIgn /proc/self/status")
-    assert int(ending.output.text().split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
+    ignored = int(ending.output.text().split()[1], 16)
+    assert [number for number in signal.Signals if number < signal.SIGRTMIN and ignored & 1 << (number - 1)] == []
+
+
+def test_whoever_runs_a_command_stands_afterwards_where_it_stood_and_with_its_own_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        here = Path.cwd()
+        assert carry_out("pwd; umask", cwd="/usr").output.text() == "/usr\n0022\n"
+        (tmp_path / "gone").mkdir()
+        doomed = command("true", cwd=str(tmp_path / "gone"))
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(NotStartedError, match=r"cannot start .*sh: No such file or directory"):
+            execute(doomed, sinks=(), limit=1024, lasting=lambda _: None)
+        assert (Path.cwd(), os.umask(0o077)) == (here, 0o077)
+    finally:
+        os.umask(before)
+
+
+def test_a_command_finds_its_input_empty_whatever_ours_is() -> None:
+    ours, other = os.dup(0), os.open("/dev/zero", os.O_RDONLY)
+    try:
+        os.dup2(other, 0)
+        ending = carry_out("head -c 5 | wc -c")
+    finally:
+        os.dup2(ours, 0)
+        os.close(ours)
+        os.close(other)
+    assert ending.output.text() == "0\n"
+
+
+def test_the_service_is_spared_what_threading_does_after_every_fork() -> None:
+    look = "import sys, nanoexec.runner.__main__; sys.exit('threading' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
 @needs_root
