@@ -1,4 +1,4 @@
-# demo, test, check, bench: each installs what it needs.
+# demo, test, chaos, check, bench: each installs what it needs.
 PYTHON ?= python3
 VENV   := .venv
 OLDEST := .venv-oldest
@@ -7,7 +7,7 @@ BENCH  := .venv-bench
 WORKERS ?= 2
 PYTEST  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-newest test-oldest check bench clean
+.PHONY: demo test test-newest test-oldest chaos check bench clean
 
 demo: $(VENV)/.ok
 	@$(VENV)/bin/nanoexec demo
@@ -28,6 +28,10 @@ test-newest: $(VENV)/.ok
 test-oldest: $(OLDEST)/.ok
 	tests/support/debian-packages
 	$(OLDEST)/bin/pytest $(PYTEST) -m node
+
+# Faults in thousands, for hours if they are let: NANOEXEC_CHAOS_SEED=NUMBER replays one campaign.
+chaos: $(VENV)/.ok
+	NANOEXEC_CHAOS=long $(VENV)/bin/pytest tests/chaos $(PYTEST)
 
 # Measured on what users get: the package and its dependencies, without the tools of development.
 bench: $(BENCH)/.ok

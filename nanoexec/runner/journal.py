@@ -29,6 +29,7 @@ from nanoexec.runner.process import Process
 
 MAX_BATCH_BYTES: Final = 8 << 20  # of output in one answer of `changes`; half of what a local message may hold
 _BUSY_SECONDS: Final = 30.0
+_APART: Final = 60 * 86400.0  # seconds; a trigger lives half of it at most: both cannot be alive at the hub
 _LOG_PAGES: Final = 16
 _RUN: Final = ", ".join(tables.RUN)
 _ENDING: Final = ", ".join(f"{column} = :{column}" for column in tables.ENDING)
@@ -162,14 +163,16 @@ class Journal:
         """Forget the runs that ended before ``before`` and whose trigger expired before it; gives how many.
 
         An order that expired so long ago must be rejected by whoever calls this, or it could run again. What was said
-        last stays, so that the count of changes never goes back.
+        last stays, so that the count of changes never goes back. The clock that gave ``before`` may be years ahead and
+        be set right later: a trigger is kept while the latest one known does not show that it is past coming again.
         """
         with _faults(self._path):
             return self._connection.execute(
-                "DELETE FROM runs WHERE ended < :before AND expires < :before AND change < coalesce("
+                "DELETE FROM runs WHERE ended < :before AND expires < :before"
+                " AND (expires = 0 OR expires < (SELECT max(expires) FROM runs) - :apart) AND change < coalesce("
                 "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
                 "  (SELECT max(change) FROM runs))",
-                {"before": before},
+                {"before": before, "apart": _APART},
             ).rowcount
 
     def _update(self, assignments: str, values: Mapping[str, Any]) -> int:
