@@ -1,4 +1,4 @@
-# demo, test, check, bench, deb, system: each installs what it needs.
+# demo, test, chaos, check, bench, deb, system: each installs what it needs.
 PYTHON ?= python3
 VENV   := .venv
 OLDEST := .venv-oldest
@@ -7,7 +7,7 @@ BENCH  := .venv-bench
 WORKERS ?= 2
 PYTEST  := -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-newest test-oldest system check bench deb clean
+.PHONY: demo test test-newest test-oldest chaos system check bench deb clean
 
 demo: $(VENV)/.ok
 	@$(VENV)/bin/nanoexec demo
@@ -28,6 +28,10 @@ test-newest: $(VENV)/.ok
 test-oldest: $(OLDEST)/.ok
 	tests/support/debian-packages
 	$(OLDEST)/bin/pytest $(PYTEST) -m node
+
+# Faults in thousands, for hours if they are let: NANOEXEC_CHAOS_SEED=NUMBER replays one campaign.
+chaos: $(VENV)/.ok
+	NANOEXEC_CHAOS=long $(VENV)/bin/pytest tests/chaos $(PYTEST)
 
 # On booted Debian machines, from the packages: needs root, and says so. No workers: each would boot its own machines.
 system: $(VENV)/.ok

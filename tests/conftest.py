@@ -2,6 +2,10 @@
 
 import importlib.util
 
-HUB_ONLY = ["integration/store", "unit/store", "unit/hub/test_clerk.py"]
+from tests.chaos.figures import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]  # the campaigns of tests/chaos end with their figures
+
+HUB_ONLY = ["integration/store", "unit/store", "unit/hub/test_clerk.py", "chaos"]
 
 collect_ignore = [] if importlib.util.find_spec("sqlalchemy") else HUB_ONLY

@@ -5,6 +5,7 @@ here, and its answer offers whatever the hub believes the node does not have. A 
 new connection makes the agent say hello at once; otherwise it does so once a beacon interval, as its heartbeat.
 """
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -46,6 +47,7 @@ class AgentCore:
         self._sequence = 0
         self._interval = 15.0
         self._offset: float | None = None  # hub time minus steady time
+        self._asked = 0.0  # steady time of the last question
         self._beacon = 0.0  # steady time of the last one
         self._hello_at: float | None = None
         self._welcomed = False
@@ -108,6 +110,7 @@ class AgentCore:
 
     def question(self, now: Instant) -> network.Question | None:
         """What to ask or tell next, if anything."""
+        self._asked = now.steady
         if self._hello_at is not None and self._hello_at <= now.steady:
             return network.Hello(
                 version=__version__,
@@ -121,7 +124,7 @@ class AgentCore:
     def answered(self, question: network.Question, data: bytes, now: Instant) -> None:
         """What the hub said to it. Raises `ProtocolError` when that makes no sense: the link is of no use then."""
         answer = network.decode_answer(data)
-        self._set_time(answer.time, now)
+        self._set_time(answer.time, now, asked=self._asked)
         if isinstance(question, network.Hello):
             if not isinstance(answer, network.Welcome):
                 reason = answer.reason if isinstance(answer, network.Denied) else "it answers with something else"
@@ -251,6 +254,11 @@ class AgentCore:
 
     # Time
 
+    def orders_due(self, now: Instant) -> list[network.Offer]:
+        """Orders to hand over now. Any time may have passed since the last tick: what has expired is given up first."""
+        self.tick(now)
+        return self.handovers.due(now.steady)
+
     def tick(self, now: Instant) -> None:
         """Give up orders that expired before the runner took them."""
         for late in self.handovers.expired(self.hub_time(now)):
@@ -260,8 +268,14 @@ class AgentCore:
     def _expired(self, trigger: str, reason: str) -> None:
         self.outbox.ack(network.Ack(trigger=trigger, state=DeliveryState.EXPIRED, reason=reason))
 
-    def _set_time(self, hub_time: float, now: Instant) -> None:
-        self._offset = hub_time - now.steady
+    def _set_time(self, hub_time: float, now: Instant, asked: float = -math.inf) -> None:
+        """The hub's clock showed ``hub_time`` between ``asked`` and ``now``; what was known stays if that allows it.
+
+        A frame may have waited while this machine slept: only an answer, which is no older than its question, can turn
+        the hub's time back.
+        """
+        earliest, latest = hub_time - now.steady, hub_time - asked
+        self._offset = earliest if self._offset is None else min(max(self._offset, earliest), latest)
 
     def _note(self, count: str, text: str) -> None:
         self.notes.append(Note(count=count, text=text))

@@ -158,7 +158,6 @@ class Agent:
             now = self._now()
             if self.core.hub_is_silent(now):
                 raise UnavailableError("the hub is silent: no beacon for three intervals")
-            self.core.tick(now)
             if now.steady >= self._describe_at:
                 self._describe_at = now.steady + DESCRIBE_EVERY
                 self._errand(self._describe())
@@ -175,7 +174,7 @@ class Agent:
     def _act(self) -> None:
         """Do what the core wants done."""
         now = self._now()
-        for offer in self.core.handovers.due(now.steady):
+        for offer in self.core.orders_due(now):
             self._errand(self._hand_over(offer))
         if request := self.core.changes_wanted(now):
             self._errand(self._relay(request))

@@ -29,10 +29,12 @@ from nanoexec.runner.process import Process
 
 MAX_BATCH_BYTES: Final = 8 << 20  # of output in one answer of `changes`; half of what a local message may hold
 _BUSY_SECONDS: Final = 30.0
+_APART: Final = 60 * 86400.0  # seconds; a trigger lives half of it at most: both cannot be alive at the hub
 _LOG_PAGES: Final = 16
 _RUN: Final = ", ".join(tables.RUN)
 _OLD: Final = (
-    "ended < :before AND expires < :before AND change < coalesce("
+    "ended < :before AND expires < :before"
+    " AND (expires = 0 OR expires < (SELECT max(expires) FROM runs) - :apart) AND change < coalesce("
     "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
     "  (SELECT max(change) FROM runs))"
 )
@@ -168,15 +170,16 @@ class Journal:
         """Forget the runs that ended before ``before`` and whose trigger expired before it; gives how many.
 
         An order that expired so long ago must be rejected by whoever calls this, or it could run again. What was said
-        last stays, so that the count of changes never goes back.
+        last stays, so that the count of changes never goes back. The clock that gave ``before`` may be years ahead and
+        be set right later: a trigger is kept while the latest one known does not show that it is past coming again.
         """
         with _faults(self._path):
-            return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", {"before": before}).rowcount  # noqa: S608 - a constant
+            return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", _old(before)).rowcount  # noqa: S608 - a constant
 
     def prunable(self, before: float) -> int:
         """How many runs `prune` would forget."""
         with _faults(self._path):
-            found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", {"before": before})  # noqa: S608 - a constant
+            found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", _old(before))  # noqa: S608 - a constant
             return int(found.fetchone()[0])
 
     def _update(self, assignments: str, values: Mapping[str, Any]) -> int:
@@ -228,6 +231,10 @@ def _create(path: Path, new_id: str) -> None:
         sync_directory(path.parent)
     finally:
         os.close(directory)
+
+
+def _old(before: float) -> dict[str, float]:
+    return {"before": before, "apart": _APART}
 
 
 @contextmanager

@@ -271,3 +271,20 @@ def test_the_hubs_time_goes_on_by_the_steady_clock() -> None:
 
 def test_a_quiet_agent_has_nothing_to_say() -> None:
     assert said(welcomed()) == []
+
+
+def test_a_frame_that_was_held_up_does_not_turn_the_hubs_time_back() -> None:
+    core = welcomed()
+    beacon(core, 1.0)
+    stale = network.Beacon(epoch=EPOCH, sequence=0, time=HUB + 2, interval=15.0)
+    core.heard(network.publish(network.TOPIC_HUB, stale), at(3600))  # this machine slept; the frame waited in a buffer
+    assert core.hub_time(at(3600)) == HUB + 3600
+
+
+def test_a_late_answer_turns_the_hubs_time_back_by_no_more_than_it_can_know() -> None:
+    core = welcomed()
+    question = core.question(at(15))
+    assert question is not None
+    set_back = network.Welcome(node="web1", epoch=EPOCH, sequence=0, time=HUB - 600, interval=15.0)
+    core.answered(question, network.encode(set_back), at(25))
+    assert core.hub_time(at(25)) == HUB - 600 + 10  # asked at 15: then at the earliest was it that late at the hub

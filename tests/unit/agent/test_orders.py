@@ -164,6 +164,21 @@ def test_an_order_that_nobody_came_for_is_given_up_too() -> None:
     assert said(core) == [ack("t1", S.EXPIRED, "the runner did not take it in time")]
 
 
+def test_an_order_that_expired_while_this_machine_slept_is_not_handed_over() -> None:
+    core = welcomed()
+    take(core, offer("t1", lifetime=60.0))
+    assert core.orders_due(at(3600)) == []
+    assert said(core) == [ack("t1", S.EXPIRED, "the runner did not take it in time")]
+
+
+def test_an_order_in_a_frame_that_was_held_up_is_judged_by_the_present_moment() -> None:
+    core = welcomed()
+    late = publication(offer("t1", lifetime=60.0), 1.0, topic=network.topic_of("web1"), sequence=0)
+    core.heard(late, at(3600))
+    assert core.orders_due(at(3600)) == []
+    assert ack("t1", S.EXPIRED, "it had expired when it came") in said(core)
+
+
 def test_an_order_that_the_runner_is_just_taking_is_not_given_up() -> None:
     core = welcomed()
     take(core, offer("t1", lifetime=10.0))

@@ -236,7 +236,7 @@ def test_an_outcome_that_nobody_knows_is_one_clear_error(journal: Journal) -> No
 def test_pruning_forgets_what_ended_and_expired_long_ago_and_never_lets_the_count_go_back(journal: Journal) -> None:
     old, long_lived, unfinished, recent = a_run(), a_run(), a_run(), a_run()
     admit(journal, old, expires=50.0)
-    admit(journal, long_lived, expires=10_000.0)
+    admit(journal, long_lived, expires=61 * 86400.0)
     admit(journal, unfinished, expires=50.0)
     for run in (old, long_lived):
         journal.finish(succeeded(run))
@@ -250,6 +250,18 @@ def test_pruning_forgets_what_ended_and_expired_long_ago_and_never_lets_the_coun
     new = a_run()
     admit(journal, new)
     assert journal.find(new.id).change == highest + 1
+
+
+def test_a_clock_far_ahead_makes_nothing_be_forgotten_that_can_come_again(journal: Journal) -> None:
+    day = 86400.0
+    for run, expires in ((a_run(), 1 * day), (a_run(), 29 * day), (a_run(), 0.0)):
+        admit(journal, run, expires)
+        journal.finish(succeeded(run))
+    assert journal.prune(10_000 * day) == 0  # set right again, the hub may offer the first one once more
+    later = a_run()
+    admit(journal, later, 62 * day)
+    journal.finish(succeeded(later, change=0))
+    assert journal.prune(10_000 * day) == 2  # the first and the one that nothing triggered
 
 
 def test_the_last_thing_said_outlives_pruning(journal: Journal) -> None:

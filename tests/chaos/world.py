@@ -1,0 +1,331 @@
+"""A hub and three nodes in one deterministic world: real services, real databases, made-up time, a bad network.
+
+The services run as they are, over `transport/memory` and a loop whose time is virtual. The world adds what a machine
+room adds: death at any moment, also between a decision and its commit, full disks, clocks that jump, frames that come
+late, twice or never. `check` holds after every step; `heal` ends all faults, and then everything must come to its end.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from contextvars import Context
+from functools import cache
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar
+from unittest.mock import patch
+
+import sqlalchemy as sa
+
+from nanoexec.config import HubConfig
+from nanoexec.errors import NanoexecError
+from nanoexec.hub.control import ControlSocket
+from nanoexec.hub.service import Hub
+from nanoexec.model import FINAL, DeliveryState, Instant, Outcome, Run, identifier
+from nanoexec.record import NodeJoined
+from nanoexec.store import Store
+from nanoexec.transport.memory import MemoryNetwork
+from nanoexec.wire import control, stream
+from tests.chaos.child import kernel
+from tests.chaos.figures import Figures
+from tests.chaos.loop import Process, VirtualLoop
+from tests.chaos.node import START, Node
+from tests.chaos.truth import Truth, WatchedStore
+from tests.chaos.wires import HubWire
+
+NAMES: Final = ("web1", "web2", "db1")
+HEALING: Final = 400.0  # seconds in which everything must have come to its end, once nothing is wrong any more
+AT_ONCE: Final = 2.0  # seconds: an agent looks at least once a second whether there is anything to say
+CALM: Final = 5  # looks, ten seconds apart
+REACHED: Final = 150.0  # seconds in which everybody is connected again, and offered what is theirs
+_LENGTHS: Final = (0.0, 0.03, 2.0, 2.0, 40.0, 5000.0)  # seconds that commands last
+_STATUSES: Final = (0, 0, 0, 1)
+_T = TypeVar("_T")
+
+
+def scratch() -> Path:
+    """A directory in memory where there is one: fsync is called as ever, and costs nothing."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="nanoexec-chaos-", dir=memory if memory.is_dir() else None))
+
+
+@cache
+def empty_store() -> bytes:
+    """A hub's database with the nodes on its roster."""
+    root = scratch()
+    try:
+        store = Store.open(root / "hub.db")
+        with closing(store):
+            store.commit([NodeJoined(name=name, key=name.ljust(16, "0"), at=START) for name in NAMES])
+        return (root / "hub.db").read_bytes()
+    finally:
+        shutil.rmtree(root)
+
+
+class World:
+    """Everything there is. ``seed`` decides all that is left to chance."""
+
+    def __init__(self, seed: int, figures: Figures) -> None:
+        self.random = Random(seed)  # noqa: S311 - a world that can be made again
+        self.figures = figures
+        self.loop = VirtualLoop(self.random, latency=0.01)
+        self.truth = Truth(lambda: 0.03 if self.healing else self.random.choice(_LENGTHS), self.loop.time)
+        self.network = MemoryNetwork(Random(seed + 1))  # noqa: S311 - the same
+        self.healing = False
+        self.submitted = 0
+        self.hub: Hub | None = None
+        self.hub_wire: HubWire | None = None
+        self.hub_process = Process("nobody")
+        self._hub_off = 0.0
+        self._numbers = 0
+        self._published: list[bytes] = []
+        self._root = scratch()
+        self._stack = ExitStack()
+        self._stack.callback(shutil.rmtree, self._root)
+        self._stack.enter_context(kernel())
+        chance = SimpleNamespace(token_bytes=self.random.randbytes)
+        self._stack.enter_context(patch("nanoexec.hub.service.secrets", chance))
+        (self._root / "hub.db").write_bytes(empty_store())
+        self.store = WatchedStore.watched(self._root / "hub.db", self.truth)
+        self._stack.callback(self.store.close)
+        offs = (0.0, 3600.0, -7200.0)
+        self.nodes = {name: Node(self, name, self._root / name, off) for name, off in zip(NAMES, offs, strict=True)}
+        self.start_hub()
+        for node in self.nodes.values():
+            node.start_runner()
+            node.start_agent()
+        self.advance(5.0)
+
+    # Chance and numbers
+
+    def new_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def new_bytes(self) -> bytes:
+        return self.random.randbytes(10)
+
+    def new_id(self) -> str:
+        return identifier(self.new_bytes())
+
+    def draw_status(self) -> int:
+        """How the next command ends."""
+        return self.random.choice(_STATUSES)
+
+    # Time
+
+    def now(self) -> Instant:
+        """The hub's clocks."""
+        now = Instant(wall=START + self.loop.time() + self._hub_off, steady=self.loop.time())
+        self.truth.latest = max(self.truth.latest, now.wall)
+        return now
+
+    def advance(self, seconds: float) -> None:
+        """Let everything happen that is due within so many seconds."""
+        self.loop.advance(seconds)
+
+    def wake_later(self, wake: Callable[[int], None], parked: int, seconds: float) -> None:
+        """Wake a child that has parked."""
+        self.in_nobodys_name(self.loop.call_later, max(0.0, seconds), wake, parked)
+
+    def in_nobodys_name(self, what: Callable[..., _T], *args: Any) -> _T:
+        """Do what no process does, and so no death prevents: the network's work, and the kernel's."""
+        return Context().run(what, *args)
+
+    def move_hub_clock(self, seconds: float) -> None:
+        self._hub_off += seconds
+        self.truth.hub_jumped = True
+
+    # The hub
+
+    def start_hub(self) -> None:
+        """Start it, unless it is there."""
+        if self.hub is not None:
+            return
+        self.hub_process = Process("hub")
+        self.hub_wire = HubWire(self, self.hub_process)
+        self.hub = Hub(
+            HubConfig(name="hub.example.org"), store=self.store, transport=self.hub_wire, pin=b"", now=self.now
+        )
+        self.loop.create_task(self.hub.start(), context=self.hub_process.context())
+
+    def kill_hub(self) -> None:
+        """SIGKILL: what was decided and is not on disk has never been."""
+        self.hub_process.alive = False
+        self.hub = None
+        if self.hub_wire is not None:
+            self.hub_wire.cut()
+            self.hub_wire = None
+
+    def submit(self, target: str, action: str, lifetime: float) -> None:
+        """A command line asks, and watches what comes of it."""
+        if self.hub is None:
+            return
+        self.submitted += 1
+        self.figures.add("triggers")
+        wanted = control.Wanted(
+            target=target, action=action, lifetime=lifetime, command=("true",) if action == "exec" else ()
+        )
+        self.ask(control.Submit(wanted=wanted))
+
+    def ask(self, request: control.Request) -> None:
+        """A command line asks the hub, if it is there, and hears what it says for as long as both live."""
+        if self.hub is not None:
+            self.loop.create_task(self._ask(self.hub, request), context=self.hub_process.context())
+
+    async def _ask(self, hub: Hub, request: control.Request) -> None:
+        writer: Any = _CommandLine(self.truth)
+        with suppress(NanoexecError):  # the socket would tell the reason, and hang up
+            await ControlSocket(hub)._answer(request, "root", asyncio.StreamReader(), writer)
+
+    def keep_published(self, frame: bytes) -> None:
+        self._published = [*self._published[-60:], frame]
+
+    def publish_again(self, node: str, place: int) -> bool:
+        """A frame of the past, perhaps of another epoch, comes to a node once more."""
+        if self._published:
+            self.nodes[node].wire.hear_again(self._published[place % len(self._published)])
+        return bool(self._published)
+
+    # Promises
+
+    def check(self) -> None:
+        """What holds at every moment."""
+        assert not self.truth.broken, self.truth.broken
+        assert not self.loop.faults, self.loop.faults
+        for node in self.nodes.values():
+            owed = node.wire.mouth.owed if node.wire.mouth is not None and not node.process.stopped else None
+            late = owed is not None and self.loop.time() - max(owed, node.process.resumed) > AT_ONCE
+            assert not late, f"{node.name} has heard of a new epoch, and has not said hello"
+        if self.hub is not None:
+            ended = [task for task in self.hub._tasks if task.done()]
+            assert not ended, f"a loop of the hub has ended: {ended}"
+            for key, state in self.truth.states.items():
+                entry = self.hub.clerk.core.ledger.get(key[1])
+                assert entry is not None or state in FINAL or self.store.full or not self.hub._tasks, (
+                    f"{key} is {state} on disk and the hub does not know it"
+                )
+
+    def mend(self) -> None:
+        """End all faults, and start whatever is down."""
+        self.network.drop(0)
+        self.network.delay(0, 0.01)
+        self.network.reorder(0)
+        self.store.full = False
+        if self.hub is not None and self.hub_process.stopped:
+            self.loop.resume(self.hub_process)
+        self.start_hub()
+        for node in self.nodes.values():
+            self.network.heal(node.name)
+            node.death = ""
+            if node.agent is not None and node.process.stopped:
+                self.loop.resume(node.process)
+            node.start_runner()
+            node.start_agent()
+
+    def heal(self) -> None:
+        """Mend it, and let time pass until there is nothing left to do."""
+        self.healing = True
+        self.mend()
+        soon = self.now().wall + REACHED
+        alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon}
+        until = self.loop.time() + HEALING
+        calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 30 seconds are over
+        while self.loop.time() < until and calm < CALM:
+            for node in self.nodes.values():
+                for child in tuple(node.children):
+                    child.command_is_over()
+            self.advance(10.0)
+            self.check()
+            calm = 0 if self._restless() else calm + 1
+        self._check_healed()
+        needless = [key for key in alive if self.truth.states[key] is DeliveryState.EXPIRED]
+        assert not needless, f"{needless} had time enough when all was well again, and were let expire"
+
+    def _restless(self) -> str:
+        """What is still to do."""
+        if self.truth.open():
+            return f"open: {[(key, self.truth.states[key]) for key in self.truth.open()]}"
+        return next(filter(None, map(self._still_to_do, self.nodes.values())), "")
+
+    def _still_to_do(self, node: Node) -> str:
+        assert node.agent is not None
+        core, runs = node.agent.core, node.journal.changes(0, 10_000)[0]
+        if node.children:
+            return f"{node.name} has children"
+        if self._unreported(node):
+            return f"{node.name} has runs that the hub has not: {self._unreported(node)}"
+        if not core.welcomed:
+            return f"{node.name} is not welcome"
+        if core.outbox.question() is not None:
+            return f"{node.name} has still to say {core.outbox.question()}"
+        if runs and core.outbox.cursor.change != runs[-1].change:
+            return f"the cursor of {node.name} is not at its journal's end"
+        return ""
+
+    def _unreported(self, node: Node) -> list[Run]:
+        runs = node.journal.changes(0, 10_000)[0]
+        return [
+            run
+            for run in runs
+            if (node.name, run.id) not in self.truth.reports
+            or self.truth.reports[node.name, run.id].outcome is not run.outcome
+        ]
+
+    def _check_healed(self) -> None:
+        assert not self._restless(), f"after {HEALING:.0f} s of peace: {self._restless()}"
+        assert self.hub is not None
+        assert self.hub.clerk.core.ledger.open_deliveries() == 0
+        stored = self._stored()
+        assert stored[0] == self.truth.states, "the hub's disk differs from what was committed"
+        assert self.truth.accepted <= set(self.truth.expires)
+        for node, run in self.truth.starts:
+            assert (node, run) in stored[1], f"{run} was started on {node}, and the hub has no outcome"
+        for (name, id_), state in self.truth.states.items():
+            known = self.nodes[name].journal.find(id_)
+            expected = DeliveryState.EXPIRED
+            if known is not None:
+                refused = known.outcome is Outcome.REFUSED
+                expected = DeliveryState.REFUSED if refused else DeliveryState.FINISHED
+            assert state is expected, f"{id_} on {name} is {state}; its node has {known}"
+
+    def _stored(self) -> tuple[dict[tuple[str, str], DeliveryState], dict[tuple[str, str], str]]:
+        """Deliveries and outcomes, read from the hub's disk by somebody else."""
+        with self.store._read() as connection:
+            rows = connection.execute(sa.text("SELECT node, trigger, state FROM deliveries"))
+            states = {(row[0], row[1]): DeliveryState(row[2]) for row in rows}
+            runs = connection.execute(sa.text("SELECT node, id, outcome FROM runs"))
+            return states, {(row[0], row[1]): row[2] for row in runs}
+
+    def close(self) -> None:
+        """Take everything down, and leave nothing."""
+        try:
+            self.figures.add("deliveries", len(self.truth.states))
+            self.figures.add("starts", self.truth.starts.total())
+            self.figures.add("doubled", sum(times - 1 for times in self.truth.starts.values()))
+            for node in self.nodes.values():
+                node.close()
+            self.loop.end()
+        finally:
+            self._stack.close()
+
+
+class _CommandLine:
+    """What a command line hears, compared at that very moment with what is on the hub's disk."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        reply = control.decode_reply(data[stream.HEADER :])
+        if isinstance(reply, control.Accepted):
+            self._truth.told_accepted(reply.trigger.id)
+        elif isinstance(reply, control.Progress):
+            for delivery in reply.deliveries:
+                self._truth.told(delivery.node, delivery.trigger, delivery.state)
