@@ -23,6 +23,7 @@ Duration = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Number = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Reason = Annotated[str, msgspec.Meta(max_length=4 * MAX_REASON)]
+Name = Annotated[str, msgspec.Meta(max_length=256)]  # of a user, for the record
 Arguments = dict[str, str]
 
 EVERY_NODE: Final = "ALL"
@@ -42,7 +43,11 @@ class Cause(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How a run ended. REFUSED is a run that the node never started because its own rules forbid it."""
+    """How a run ended.
+
+    REFUSED is a run that the node never started because its own rules forbid it; CANCELLED one that an operator took
+    back, before the node started it or by having the node stop it.
+    """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -50,6 +55,7 @@ class Outcome(enum.StrEnum):
     INTERRUPTED = "interrupted"
     SKIPPED = "skipped"
     REFUSED = "refused"
+    CANCELLED = "cancelled"
 
 
 # The life of a delivery
@@ -63,7 +69,7 @@ class Outcome(enum.StrEnum):
 #   finished      the node reported how the run ended (the outcome says how)
 #   refused       the node will not run it: unknown action, bad argument, exec not allowed, ...
 #   expired       nobody started it in time
-#   cancelled     an operator took it back
+#   cancelled     an operator took it back while the node was away; the node has not spoken of it
 #   lost          the hub has given up waiting for a report, and says why
 #
 # A node may be ahead of what the hub has heard (an ack is lost, the report arrives), so every state may be followed by
@@ -120,7 +126,7 @@ class Trigger(Value, frozen=True, array_like=True):
     nodes: str
     issued: Moment
     expires: Moment
-    by: Annotated[str, msgspec.Meta(max_length=256)]
+    by: Name
     arguments: Arguments = {}
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
     command: tuple[str, ...] = ()
@@ -158,7 +164,9 @@ class Run(Value, frozen=True):
     ``id`` is the trigger's for a triggered run (it can run once), else the node's own. ``change`` counts the journal's
     commits: a run gets a new one whenever it changes. ``status`` is the exit status, negative for a signal's number.
     ``changed`` is what the tool said about having changed the machine, None if it does not say. ``shared`` names the
-    run whose outcome this is, when this one was coalesced into it.
+    run whose outcome this is, when this one was coalesced into it. ``cancelled`` is when the node noted that
+    ``canceller`` wants it stopped; the outcome says whether that came in time. ``admitted`` and ``began`` are the
+    changes that admitted and started it: that order is the journal's, whatever clocks say.
     """
 
     id: Identifier
@@ -180,11 +188,18 @@ class Run(Value, frozen=True):
     status: Number | None = None
     changed: bool | None = None
     shared: Identifier | None = None
+    cancelled: Moment | None = None
+    canceller: Name = ""
+    admitted: Count = 0
+    began: Count | None = None
     output: Output = Output()
 
 
 class Delivery(Value, frozen=True):
-    """One trigger for one node, as the hub has it. ``run`` is present once the node has reported."""
+    """One trigger for one node, as the hub has it. ``run`` is present once the node has reported.
+
+    ``cancelled`` is when ``canceller`` took it back; the state and the run say what became of that.
+    """
 
     trigger: Identifier
     node: NodeName
@@ -192,6 +207,8 @@ class Delivery(Value, frozen=True):
     updated: float
     reason: Reason = ""
     run: Run | None = None
+    cancelled: float | None = None
+    canceller: str = ""
 
 
 class Credentials(Value, frozen=True):

@@ -5,6 +5,8 @@
 
 import enum
 
+import msgspec
+
 from nanoexec.model import (
     ActionName,
     ActionOffer,
@@ -43,6 +45,15 @@ class DeliveryMoved(Value, frozen=True):
     state: DeliveryState
     at: float
     reason: Reason = ""
+
+
+class DeliveryCancelled(Value, frozen=True):
+    """An operator takes a delivery back. Its state moves by a change of its own, now or when the node has answered."""
+
+    trigger: Identifier
+    node: NodeName
+    by: str
+    at: float
 
 
 class RunReported(Value, frozen=True):
@@ -91,16 +102,30 @@ class TokenUsed(Value, frozen=True):
     digest: str
 
 
-Change = TriggerIssued | DeliveryMoved | RunReported | NodeJoined | NodeRevoked | NodeHeard | TokenMade | TokenUsed
+Change = (
+    TriggerIssued
+    | DeliveryMoved
+    | DeliveryCancelled
+    | RunReported
+    | NodeJoined
+    | NodeRevoked
+    | NodeHeard
+    | TokenMade
+    | TokenUsed
+)
 
 
 class StoredTrigger(Value, frozen=True):
-    """A trigger as the store gives it back, with the state of every delivery."""
+    """A trigger as the store gives it back, with the state of every delivery.
+
+    ``cancels``: of which nodes it was taken back, and by whom.
+    """
 
     trigger: Trigger
     order: Order
     target: str
     deliveries: dict[NodeName, DeliveryState]
+    cancels: dict[NodeName, str] = msgspec.field(default_factory=dict)
 
 
 class HistoryEntry(Value, frozen=True):
@@ -170,3 +195,21 @@ class TriggerDetail(Value, frozen=True):
     trigger: Trigger
     target: str
     deliveries: tuple[Delivery, ...]
+
+
+class Chain(Value, frozen=True):
+    """What the hub has of one trigger on one node, for a proof. Times are the hub's clock unless the run has them.
+
+    ``sent``, ``acknowledged`` and ``running`` are when the delivery first came into those states, ``stored`` when the
+    run was stored. ``skew`` is node clock minus hub clock in seconds, None if it is not known.
+    """
+
+    trigger: Trigger
+    signed: bool
+    delivery: Delivery
+    sent: float | None = None
+    acknowledged: float | None = None
+    running: float | None = None
+    stored: float | None = None
+    skew: float | None = None
+    connected: bool = False

@@ -10,16 +10,14 @@ import random
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from nanoexec import clock, logs, systemd
 from nanoexec.agent.core import AgentCore
-from nanoexec.agent.identity import Identity
+from nanoexec.agent.identity import Identity, read_cursor
 from nanoexec.agent.membership import Signature, joined, joined_anew
-from nanoexec.agent.outbox import Cursor
 from nanoexec.agent.service import Agent
 from nanoexec.config import Paths, daemon_paths
 from nanoexec.errors import NanoexecError
@@ -72,7 +70,7 @@ async def _serve(paths: Paths, identity: Identity, seen: Signature) -> None:
 
     config = identity.config
     cursor_file = paths.agent_state / "cursor"
-    core = AgentCore(name=identity.name, verify=_verifier(config.signers), cursor=_read_cursor(cursor_file))
+    core = AgentCore(name=identity.name, verify=_verifier(config.signers), cursor=read_cursor(cursor_file))
 
     async def why() -> str:
         stages = await asyncio.to_thread(
@@ -123,14 +121,6 @@ def _verifier(signers: tuple[str, ...]) -> Callable[[Order], None]:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _read_cursor(file: Path) -> Cursor:
-    """How far the journal has been relayed. A cursor that cannot be read costs a repetition, nothing else."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Cursor)
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
-        return Cursor()
 
 
 if __name__ == "__main__":

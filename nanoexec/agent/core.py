@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nanoexec import __version__
+from nanoexec.agent.cancels import Cancels
 from nanoexec.agent.handover import Handovers
 from nanoexec.agent.outbox import Cursor, Outbox
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError
@@ -39,6 +40,7 @@ class AgentCore:
         self.name = name
         self.outbox = Outbox(cursor)
         self.handovers = Handovers()
+        self.cancels = Cancels()
         self.notes: list[Note] = []
         self._verify = verify
         self._actions: tuple[ActionOffer, ...] = ()
@@ -97,7 +99,7 @@ class AgentCore:
         if isinstance(message, network.Beacon):
             self._beacon = now.steady
             self._interval = message.interval
-        elif data.startswith(network.TOPIC_ALL):
+        elif isinstance(message, network.Publication) and data.startswith(network.TOPIC_ALL):
             expected += 1
         if message.epoch != self._epoch or message.sequence > expected:
             self._hello_at = now.steady if self._hello_at is None else min(self._hello_at, now.steady)
@@ -105,6 +107,8 @@ class AgentCore:
         self._sequence = message.sequence
         if isinstance(message, network.Publication):
             self._take(message.offer, now)
+        elif isinstance(message, network.Cancellation):
+            self._cancel(message)
 
     # What the hub must hear
 
@@ -182,6 +186,22 @@ class AgentCore:
         else:
             self.handovers.take(offer, trigger)
 
+    def _cancel(self, wish: network.Cancellation) -> None:
+        """A trigger is taken back. Obeyed without a signature: it can only keep something from running."""
+        try:
+            if not contains(wish.nodes, self.name):
+                return
+        except TargetError as error:
+            self._note("frames_refused", str(error))
+            return
+        self.handovers.drop(wish.trigger)
+        self.outbox.forget_stored(wish.trigger)  # the hub would not ask if it had the report
+        self.cancels.take(
+            runner.Cancel(
+                trigger=wish.trigger, action=wish.action, expires=wish.expires, issuer=wish.issuer, by=wish.by
+            )
+        )
+
     # The runner
 
     def told(self, run: Run) -> None:
@@ -203,6 +223,14 @@ class AgentCore:
             self.outbox.ack(network.Ack(trigger=trigger, state=DeliveryState.REFUSED, reason=reason))
         else:
             self.handovers.failed(trigger, reason, now.steady)
+
+    def cancel_rejected(self, trigger: str, reason: str, now: Instant, *, final: bool) -> None:
+        """The runner could not take a trigger back, now or ever. The hub goes on asking all the same."""
+        self._note("cancels_refused", f"trigger {trigger} cannot be cancelled: {reason}")
+        if final:
+            self.cancels.done(trigger)
+        else:
+            self.cancels.failed(trigger, now.steady)
 
     def described(self, actions: tuple[ActionOffer, ...]) -> None:
         """What this node offers; the hub is told if it has changed."""

@@ -50,6 +50,12 @@ class Handovers:
         """The journal has it, or it will never be run. Unknown ids are no error."""
         self._orders.pop(trigger, None)
 
+    def drop(self, trigger: str) -> None:
+        """It must not be run any more. One that the runner is being handed at this moment stays: the runner decides."""
+        order = self._orders.get(trigger)
+        if order and not order.busy:
+            del self._orders[trigger]
+
     def failed(self, trigger: str, problem: str, steady: float) -> None:
         """The runner could not take it: try again after a pause that doubles."""
         order = self._orders.get(trigger)

@@ -1,8 +1,12 @@
-"""Who this node is: its configuration, its name, its certificate."""
+"""Who this node is: its configuration, its name, its certificate; and how far the hub has its journal."""
 
 import socket
+from pathlib import Path
+
+import msgspec
 
 from nanoexec import settings
+from nanoexec.agent.outbox import Cursor
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import IdentityError
 from nanoexec.keys import credentials
@@ -35,6 +39,14 @@ def read_identity(paths: Paths) -> Identity:
         hub_name=found.hub_name or found.hub.lower(),
         credentials=credentials.load_node(paths.agent_state),
     )
+
+
+def read_cursor(file: Path) -> Cursor:
+    """How far the journal has been relayed. A cursor that cannot be read costs a repetition, nothing else."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Cursor)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+        return Cursor()
 
 
 def host_name() -> str:

@@ -176,6 +176,8 @@ class Agent:
         now = self._now()
         for offer in self.core.orders_due(now):
             self._errand(self._hand_over(offer))
+        for wish in self.core.cancels.due(now.steady):
+            self._errand(self._cancel(wish))
         if request := self.core.changes_wanted(now):
             self._errand(self._relay(request))
         for note in self.core.notes:
@@ -213,6 +215,25 @@ class Agent:
         else:
             if not known:
                 self.core.handovers.failed(offer.id, "the runner hung up without an answer", self._now().steady)
+
+    async def _cancel(self, wish: runner.Cancel) -> None:
+        """Ask the runner, and hear it to the end: the hub waits for what becomes of the run."""
+        problem, final, ended = "the runner hung up without an answer", False, False
+        try:
+            async with contextlib.aclosing(errand.ask(self._runner_socket, wish)) as replies:
+                async for reply in replies:
+                    if isinstance(reply, runner.Told):
+                        self.core.told(reply.run)
+                        ended = reply.run.outcome is not None
+                    elif isinstance(reply, runner.Rejected):
+                        problem, final = reply.reason, reply.final
+                    self._stir.set()
+        except (UnavailableError, ProtocolError) as error:
+            problem = str(error)
+        if ended:
+            self.core.cancels.done(wish.trigger)
+        else:
+            self.core.cancel_rejected(wish.trigger, problem, self._now(), final=final)
 
     async def _relay(self, request: runner.Changes) -> None:
         try:

@@ -69,10 +69,13 @@ def lines(entries: "Sequence[HistoryEntry]") -> list[str]:
     """History as a table."""
     from nanoexec.cli import render
     from nanoexec.duration import format_duration
+    from nanoexec.model import Outcome
 
     rows = [("WHEN", "ID", "NODE", "ACTION", "CAUSE", "BY", "RESULT", "TOOK")]
     for entry in entries:
         result = render.outcome_word(entry.outcome, changed=entry.changed) if entry.outcome else str(entry.state)
+        if result == Outcome.CANCELLED:
+            result = render.printable(entry.reason) or result  # it says by whom
         took = format_duration(entry.duration) if entry.duration is not None else "-"
         rows.append(
             (render.moment(entry.at), entry.id, entry.node, entry.action, str(entry.cause), entry.by, result, took)
@@ -100,6 +103,7 @@ def _show_trigger(detail: "TriggerDetail", output: Plain) -> None:
     render.say(
         render.printable(f"{trigger.id}  {detail.target}:{trigger.action}{words}"),
         f"issued {render.moment(trigger.issued)} by {trigger.by}, expires {render.moment(trigger.expires)}",
+        *_cancellations(detail),
         "",
     )
     waiting = [delivery for delivery in detail.deliveries if delivery.state not in FINAL]
@@ -112,6 +116,22 @@ def _show_trigger(detail: "TriggerDetail", output: Plain) -> None:
     tally.update(detail.deliveries)
     tally.away.update(away)
     render.tell(tally.summary())
+
+
+def _cancellations(detail: "TriggerDetail") -> list[str]:
+    """Who took it back, when and where, whatever has become of that."""
+    from nanoexec.cli import render
+    from nanoexec.target import fold
+
+    nodes: dict[tuple[float, str], list[str]] = {}
+    for delivery in detail.deliveries:
+        if delivery.cancelled is not None:
+            nodes.setdefault((delivery.cancelled, delivery.canceller), []).append(delivery.node)
+    everywhere = len(detail.deliveries)
+    return [
+        f"cancelled {render.moment(at)} by {render.printable(by)}{'' if len(on) == everywhere else f' on {fold(on)}'}"
+        for (at, by), on in sorted(nodes.items())
+    ]
 
 
 def _show_run(reported: "RunReported", output: Plain) -> None:

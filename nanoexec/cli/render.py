@@ -36,6 +36,13 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def to_the_millisecond(seconds: float | None) -> str:
+    """A time for comparing, local, with its date."""
+    if seconds is None:
+        return "-"
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
 def paint(text: str, word: str, *, colour: bool) -> str:
     """``text`` in the colour that belongs to a state or outcome."""
     return f"{_COLOURS[word]}{text}{_PLAIN}" if colour and word in _COLOURS else text
@@ -72,7 +79,8 @@ def results(deliveries: Iterable[Delivery], *, colour: bool) -> list[str]:
     for (word, reason, text), members in sorted(groups.items(), key=lambda item: (_rank(item[0][0]), item[1][0].node)):
         nodes = fold(delivery.node for delivery in members)
         head = f"{nodes} ({len(members)})" if len(members) > 1 else nodes
-        title = paint(f"{word}{f': {printable(reason)}' if reason else ''}", word, colour=colour)
+        said = reason if reason.startswith(f"{word} ") else f"{word}: {reason}" if reason else word
+        title = paint(printable(said), word, colour=colour)
         lines.append(f"{_BOLD + head + _PLAIN if colour else head}  {title}{_took(members)}")
         lines += [_INDENT + printable(line) for line in text.rstrip("\n").splitlines()]
     return lines

@@ -11,6 +11,13 @@ PATIENCE: Final = 10.0  # seconds that a connected node may take to say that it 
 _GOOD: Final = frozenset({Outcome.SUCCEEDED, Outcome.SKIPPED})
 
 
+def was_cancelled(delivery: Delivery) -> bool:
+    """Whether an operator took it back in time: the hub's conclusion, or the node's word."""
+    if delivery.run is not None and delivery.state in FINAL:
+        return delivery.run.outcome is Outcome.CANCELLED
+    return delivery.state is DeliveryState.CANCELLED
+
+
 class Tally:
     """One trigger's deliveries, by node."""
 
@@ -35,7 +42,8 @@ class Tally:
 
     def waiting(self, elapsed: float) -> bool:
         """Whether any answer is still worth waiting for, so many seconds after the trigger was accepted."""
-        return bool(self.running()) or (elapsed < PATIENCE and bool(self.silent()))
+        here = any(delivery.node not in self.away for delivery in self.running())
+        return here or (elapsed < PATIENCE and bool(self.silent()))
 
     def _in(self, *states: DeliveryState) -> list[Delivery]:
         return [delivery for delivery in self.deliveries.values() if delivery.state in states]
@@ -56,22 +64,27 @@ class Tally:
         """Nodes that are away: they get it when they return, until it expires."""
         return [d for d in self.deliveries.values() if d.state in UNCONFIRMED and d.node in self.away]
 
+    def cancelled(self) -> list[Delivery]:
+        """Taken back by an operator: never started, or stopped."""
+        return [d for d in self.deliveries.values() if was_cancelled(d)]
+
     def succeeded(self) -> list[Delivery]:
         return [d for d in self._in(DeliveryState.FINISHED) if d.run is None or d.run.outcome in _GOOD]
 
     def failed(self) -> list[Delivery]:
-        return [d for d in self._in(DeliveryState.FINISHED) if d.run is not None and d.run.outcome not in _GOOD]
+        bad = [d for d in self._in(DeliveryState.FINISHED) if d.run is not None and d.run.outcome not in _GOOD]
+        return [d for d in bad if not was_cancelled(d)]
 
     def refused(self) -> list[Delivery]:
         return self._in(DeliveryState.REFUSED)
 
     def gone(self) -> list[Delivery]:
         """Final without the node's word."""
-        return self._in(DeliveryState.EXPIRED, DeliveryState.LOST, DeliveryState.CANCELLED)
+        return self._in(DeliveryState.EXPIRED, DeliveryState.LOST)
 
     def exit_code(self) -> ExitCode:
-        """The worst that can be said: a failure before a refusal before a silence."""
-        if self.failed():
+        """The worst that can be said: a failure (or that it was cancelled) before a refusal before a silence."""
+        if self.failed() or self.cancelled():
             return ExitCode.RUN_FAILED
         if self.refused():
             return ExitCode.REFUSED
@@ -84,6 +97,7 @@ class Tally:
         counts = (
             (len(self.succeeded()), "succeeded"),
             (len(self.failed()), "failed"),
+            (len(self.cancelled()), "cancelled"),
             (len(self.refused()), "refused"),
             (len(self.gone()), "expired or lost"),
             (len(self.running()), "still running"),

@@ -36,7 +36,7 @@ def issue(paths: Paths, request: control.Submit | control.Issue, output: Format,
         if not wait:
             return _leave(tally, output)
         try:
-            _wait(hub, tally, output)
+            follow(hub, tally, output)
         except KeyboardInterrupt:
             _interrupted(tally)
             return ExitCode.INTERRUPTED
@@ -53,7 +53,8 @@ def _leave(tally: Tally, output: Format) -> ExitCode:
     return ExitCode.OK
 
 
-def _wait(hub: HubConnection, tally: Tally, output: Format) -> None:
+def follow(hub: HubConnection, tally: Tally, output: Format) -> None:
+    """Take in what the hub tells until nothing more is worth waiting for. Raises as `HubConnection`."""
     began = time.monotonic()
     with _progress(tally, shown=output is Format.TEXT) as advance:
         while tally.waiting(time.monotonic() - began):
@@ -135,4 +136,7 @@ def _interrupted(tally: Tally) -> None:
     ):
         if deliveries:
             render.tell(f"{word} {fold(delivery.node for delivery in deliveries)}")
-    render.tell(f"stopped waiting; the runs go on: `nanoexec show {tally.trigger.id}` looks again")
+    id_ = tally.trigger.id
+    render.tell(
+        f"stopped waiting; the runs go on: `nanoexec show {id_}` looks again, `nanoexec cancel {id_}` stops them"
+    )

@@ -76,6 +76,8 @@ class ControlSocket:
                 await self._issued(await hub.submit(wanted, by), reader if watch else None, writer)
             case control.Issue(order=order, target=target, watch=watch):
                 await self._issued(await hub.issue(order, target, by), reader if watch else None, writer)
+            case control.Cancel(watch=watch):
+                await self._cancelled(await hub.cancel(request, by), reader if watch else None, writer)
             case _:
                 _tell(writer, await self._reply(request, by))
 
@@ -86,6 +88,8 @@ class ControlSocket:
         match request:
             case control.Prepare(wanted=wanted):
                 reply = hub.prepare(wanted, by)
+            case control.Prove():
+                reply = await hub.prove(request)
             case control.MakeToken():
                 reply = await hub.make_token(request, by)
             case control.ListNodes():
@@ -108,18 +112,35 @@ class ControlSocket:
         """Tell that it is accepted, publish it, and go on telling until the asker hangs up."""
         accepted = decision.accepted
         assert accepted is not None  # noqa: S101 - the core gives it with every trigger that it issues
+        await self._watched(accepted.trigger.id, accepted, decision, reader, writer)
 
+    async def _cancelled(
+        self, decision: Decision, reader: asyncio.StreamReader | None, writer: asyncio.StreamWriter
+    ) -> None:
+        """The same for a trigger that is taken back."""
+        cancelling = decision.cancelling
+        assert cancelling is not None  # noqa: S101 - the core gives it with everything that it takes back
+        await self._watched(cancelling.trigger.id, cancelling, decision, reader, writer)
+
+    async def _watched(
+        self,
+        trigger: str,
+        first: control.Reply,
+        decision: Decision,
+        reader: asyncio.StreamReader | None,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         def tell(deliveries: tuple[Delivery, ...]) -> None:
             _tell(writer, control.Progress(deliveries=deliveries))
 
-        self._hub.watchers.add(accepted.trigger.id, tell)
+        self._hub.watchers.add(trigger, tell)
         try:
-            _tell(writer, accepted)
+            _tell(writer, first)
             await self._hub.publish(decision)
             if reader is not None:
                 await reader.read(1)  # nothing more is expected: this returns when the other side closes
         finally:
-            self._hub.watchers.remove(accepted.trigger.id, tell)
+            self._hub.watchers.remove(trigger, tell)
 
 
 def _bind(path: Path, group: int | None) -> socket.socket:

@@ -10,13 +10,14 @@ from typing import Final
 
 from nanoexec import target
 from nanoexec.errors import RefusedError, UsageError
-from nanoexec.hub.ledger import Entry, Ledger
+from nanoexec.hub.ledger import Entry, Ledger, unsettled
 from nanoexec.hub.roster import Roster
 from nanoexec.model import (
     EVERY_NODE,
     EXEC,
     MAX_ORDER,
     Cause,
+    Delivery,
     DeliveryState,
     Instant,
     Order,
@@ -27,7 +28,7 @@ from nanoexec.model import (
 )
 from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, TriggerIssued
 from nanoexec.wire import network
-from nanoexec.wire.control import Accepted, Prepared, Wanted
+from nanoexec.wire.control import Accepted, Cancelling, Prepared, Wanted
 
 SILENT_AFTER: Final = 3.0  # beacon intervals without a word until a node counts as away
 OFFERS_AT_ONCE: Final = 512 << 10  # bytes of orders in one welcome
@@ -44,6 +45,7 @@ class Decision(Value, frozen=True):
     changes: tuple[Change, ...] = ()
     answer: network.Answer | None = None
     accepted: Accepted | None = None
+    cancelling: Cancelling | None = None
     frames: tuple[bytes, ...] = ()
     disconnect: tuple[str, ...] = ()
 
@@ -120,7 +122,10 @@ class HubCore:
             offers=tuple(offers),
             more=more,
         )
-        return Decision(changes=tuple(changes), answer=welcome)
+        cancels = [
+            frame for entry in self.ledger.cancelled_for(node) for frame in self._cancel_again(entry, (node,), now)
+        ]
+        return Decision(changes=tuple(changes), answer=welcome, frames=tuple(cancels))
 
     def _ack(self, node: str, ack: network.Ack, now: Instant) -> Decision:
         if ack.state not in _ACKS:
@@ -212,6 +217,41 @@ class HubCore:
             frames=frames,
         )
 
+    def cancel(
+        self, trigger: str, by: str, nodes: str | None, now: Instant, recalled: Sequence[StoredTrigger] = ()
+    ) -> Decision:
+        """Take a trigger back, on all of its nodes or on those that ``nodes`` means.
+
+        What a node that is away has not confirmed is cancelled at once. The others are asked, and have the last word.
+        Raises `UsageError`, `TargetError`, `NoTargetError`.
+        """
+        for stored in recalled:
+            self.ledger.remember(stored)
+        if not self.ledger.keep(trigger):
+            raise UsageError(f"there is no trigger {trigger}: look for its id in the history")
+        entry = self.ledger.get(trigger)
+        assert entry is not None  # noqa: S101 - just kept
+        found = target.resolve(nodes or EVERY_NODE, tuple(entry.deliveries), self._groups)
+        over = tuple(node for node in found.nodes if not unsettled(entry.deliveries[node]))
+        changes: list[Change] = []
+        for node in found.nodes:
+            changes += self.ledger.cancel(trigger, node, by, now.wall)
+        asked = [node for node in found.nodes if node in entry.cancels]
+        here = [node for node in asked if self.roster.is_connected(node)]
+        away = tuple(node for node in asked if not self.roster.is_connected(node))
+        for node in away:
+            changes += self.ledger.withdraw(trigger, node, now.wall)
+        deliveries = tuple(
+            Delivery(trigger=trigger, node=node, state=entry.deliveries[node], updated=now.wall) for node in found.nodes
+        )
+        return Decision(
+            changes=tuple(changes),
+            cancelling=Cancelling(
+                trigger=entry.trigger, deliveries=deliveries, away=away, over=over, unknown=found.unknown
+            ),
+            frames=tuple(self._cancel_again(entry, here, now)),
+        )
+
     def revoke(self, node: str, now: Instant) -> Decision:
         """Shut a node out: its deliveries are lost, its connections cut. Raises `UsageError` for an unknown name."""
         known = self.roster.get(node)
@@ -242,12 +282,21 @@ class HubCore:
         for lost in silent:
             self.roster.away(lost.name)
         frames = []
+        cancels: dict[str, tuple[Entry, dict[str, None]]] = {}
         for entry, node in self.ledger.due_retries(now.steady):
-            if self.roster.is_connected(node):
+            here = self.roster.is_connected(node)
+            if node in entry.cancels and here:
+                cancels.setdefault(entry.trigger.id, (entry, {}))[1][node] = None
+            elif node in entry.cancels:
+                changes += self.ledger.withdraw(entry.trigger.id, node, now.wall)
+                self.ledger.forget_retry(entry.trigger.id, node)  # it hears of it when it returns
+            elif here:
                 self.ledger.schedule_retry(entry.trigger.id, node, now.steady)
                 frames.append(self._frame(network.topic_of(node), entry, now))
             else:
                 self.ledger.forget_retry(entry.trigger.id, node)  # it is offered everything when it returns
+        for entry, nodes in cancels.values():
+            frames += self._cancel_again(entry, tuple(nodes), now)
         # A silent node's connections are cut: NNG can miss that a peer has gone, and only this ends such a connection.
         return Decision(changes=tuple(changes), frames=tuple(frames), disconnect=tuple(lost.key for lost in silent))
 
@@ -259,6 +308,28 @@ class HubCore:
     def _sent(self, entry: Entry, node: str, now: Instant) -> Sequence[Change]:
         self.ledger.schedule_retry(entry.trigger.id, node, now.steady)
         return self.ledger.move(entry.trigger.id, node, DeliveryState.SENT, now.wall)
+
+    def _cancel_again(self, entry: Entry, nodes: Sequence[str], now: Instant) -> list[bytes]:
+        """The frames that ask these nodes to take a trigger back (one for each who asked); others will follow."""
+        frames = []
+        for by in sorted({entry.cancels[node] for node in nodes}):
+            group = [node for node in nodes if entry.cancels[node] == by]
+            for node in group:
+                self.ledger.schedule_retry(entry.trigger.id, node, now.steady)
+            wish = network.Cancellation(
+                epoch=self.epoch,
+                sequence=self.sequence,
+                time=now.wall,
+                trigger=entry.trigger.id,
+                action=entry.trigger.action,
+                nodes=target.fold(group),
+                expires=entry.trigger.expires,
+                issuer=entry.trigger.by,
+                by=by,
+            )
+            topic = network.topic_of(group[0]) if len(group) == 1 else network.TOPIC_ALL
+            frames.append(network.publish(topic, wish))
+        return frames
 
     def _frame(self, topic: bytes, entry: Entry, now: Instant) -> bytes:
         offer = network.Offer(id=entry.trigger.id, order=entry.order)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from nanoexec.model import FINAL, UNCONFIRMED, DeliveryState, Order, Trigger, may_follow
-from nanoexec.record import DeliveryMoved, StoredTrigger
+from nanoexec.record import DeliveryCancelled, DeliveryMoved, StoredTrigger
 
 LOST_AFTER: Final = 86400.0  # seconds past its expiry that a started run may stay without a report
 KEPT: Final = 60.0  # seconds that a closed trigger stays in memory after anybody last asked for it
@@ -22,15 +22,23 @@ _S: Final = DeliveryState
 class Entry:
     """One trigger with the state of all its deliveries."""
 
-    __slots__ = ("closed", "deliveries", "open", "order", "retries", "trigger")
+    __slots__ = ("cancels", "closed", "deliveries", "open", "order", "retries", "trigger")
 
     def __init__(self, stored: StoredTrigger) -> None:
         self.trigger: Trigger = stored.trigger
         self.order: Order = stored.order
         self.deliveries: dict[str, DeliveryState] = dict(stored.deliveries)
         self.open = sum(state not in FINAL for state in self.deliveries.values())
+        self.cancels: dict[str, str] = {  # node -> who takes it back; until the node has said what became of it
+            node: by for node, by in stored.cancels.items() if unsettled(self.deliveries[node])
+        }
         self.closed: float | None = None  # steady time since which it is known to be closed and nobody asked for it
         self.retries: dict[str, tuple[int, float]] = {}  # node -> how often offered, when again (steady)
+
+
+def unsettled(state: DeliveryState) -> bool:
+    """Whether a node may still start or go on with a delivery that was taken back."""
+    return state not in FINAL or state is _S.CANCELLED
 
 
 class Ledger:
@@ -39,6 +47,7 @@ class Ledger:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._waiting: dict[str, dict[str, None]] = {}  # node -> trigger ids that it may not have, oldest first
+        self._cancels: dict[str, dict[str, None]] = {}  # node -> trigger ids that it is to take back
         self._retries: list[tuple[float, str, str]] = []  # steady time, trigger, node
         self._ends: list[tuple[float, str]] = []  # wall time, trigger
 
@@ -50,6 +59,8 @@ class Ledger:
         for node, state in entry.deliveries.items():
             if state in UNCONFIRMED:
                 self._waiting.setdefault(node, {})[stored.trigger.id] = None
+        for node in entry.cancels:
+            self._cancels.setdefault(node, {})[stored.trigger.id] = None
         heapq.heappush(self._ends, (stored.trigger.expires, stored.trigger.id))
         return entry
 
@@ -67,9 +78,32 @@ class Ledger:
         return sum(entry.open for entry in self._entries.values())
 
     def waiting_for(self, node: str) -> Iterator[Entry]:
-        """Triggers that this node may not have, oldest first."""
+        """Triggers that this node may not have and shall run, oldest first."""
         for trigger in tuple(self._waiting.get(node, ())):
+            if node not in self._entries[trigger].cancels:
+                yield self._entries[trigger]
+
+    def cancelled_for(self, node: str) -> Iterator[Entry]:
+        """Triggers that this node is to take back, and has not answered for."""
+        for trigger in tuple(self._cancels.get(node, ())):
             yield self._entries[trigger]
+
+    def cancel(self, trigger: str, node: str, by: str, at: float) -> list[DeliveryCancelled]:
+        """Take a delivery back. Nothing changes if it is over, or if somebody has before."""
+        entry = self._entries[trigger]
+        if node in entry.cancels or entry.deliveries[node] in FINAL:
+            return []
+        entry.cancels[node] = by
+        entry.retries.pop(node, None)
+        self._cancels.setdefault(node, {})[trigger] = None
+        return [DeliveryCancelled(trigger=trigger, node=node, by=by, at=at)]
+
+    def withdraw(self, trigger: str, node: str, at: float) -> list[DeliveryMoved]:
+        """Conclude that a node that is away, and has not confirmed it, will not run what was taken back."""
+        entry = self._entries[trigger]
+        if entry.deliveries[node] not in UNCONFIRMED:
+            return []
+        return self.move(trigger, node, _S.CANCELLED, at, f"cancelled by {entry.cancels[node]}")
 
     def move(self, trigger: str, node: str, state: DeliveryState, at: float, reason: str = "") -> list[DeliveryMoved]:
         """Move a delivery if the table allows it; otherwise nothing changes (a repeat, or news from the past)."""
@@ -81,8 +115,17 @@ class Ledger:
         entry.open -= (before not in FINAL) - (state not in FINAL)
         if state not in UNCONFIRMED:
             self._waiting.get(node, {}).pop(trigger, None)
-            entry.retries.pop(node, None)
+            if node not in entry.cancels:
+                entry.retries.pop(node, None)
+        if not unsettled(state):
+            self._settle(entry, node)
         return [DeliveryMoved(trigger=trigger, node=node, state=state, at=at, reason=reason)]
+
+    def _settle(self, entry: Entry, node: str) -> None:
+        """The node has said what became of it, or will never be asked again."""
+        entry.retries.pop(node, None)
+        entry.cancels.pop(node, None)
+        self._cancels.get(node, {}).pop(entry.trigger.id, None)
 
     def open_of(self, node: str) -> list[str]:
         """Ids of the triggers that have an open delivery for this node."""
@@ -115,7 +158,7 @@ class Ledger:
             _, trigger = heapq.heappop(self._ends)
             if entry := self._entries.get(trigger):
                 changes += self._end(entry, wall)
-                if entry.open:
+                if entry.open or entry.cancels:
                     again = entry.trigger.expires + LOST_AFTER
                     heapq.heappush(self._ends, (again if again > wall else wall + LOST_AFTER, trigger))
         return changes
@@ -124,7 +167,9 @@ class Ledger:
         changes: list[DeliveryMoved] = []
         given_up = wall >= entry.trigger.expires + LOST_AFTER
         for node, state in tuple(entry.deliveries.items()):
-            if state is _S.PENDING:
+            if node in entry.cancels and state in UNCONFIRMED:
+                changes += self.withdraw(entry.trigger.id, node, wall)
+            elif state is _S.PENDING:
                 reason = "the node was away until it expired"
                 changes += self.move(entry.trigger.id, node, _S.EXPIRED, wall, reason)
             elif state is _S.SENT:
@@ -133,12 +178,14 @@ class Ledger:
             elif state not in FINAL and given_up:
                 reason = f"{state} since, and no report within a day after it expired"
                 changes += self.move(entry.trigger.id, node, _S.LOST, wall, reason)
+            if given_up:
+                self._settle(entry, node)
         return changes
 
     def forget_closed(self, steady: float) -> None:
         """Drop what has been closed for a while; the store has it."""
         for trigger, entry in tuple(self._entries.items()):
-            if entry.open:
+            if entry.open or entry.cancels:
                 continue
             if entry.closed is None:
                 entry.closed = steady

@@ -146,6 +146,7 @@ class Hub:
         recalled = await self._recall(self.clerk.core.unknown_triggers(question))
         decision = await self.clerk.decide(lambda core: core.ask(peer.name, question, self._now(), recalled))
         assert decision.answer is not None  # noqa: S101 - `ask` always gives one
+        await self.publish(decision)
         return network.encode(decision.answer)
 
     async def _recall(self, triggers: Sequence[str]) -> list[StoredTrigger]:
@@ -211,6 +212,22 @@ class Hub:
         decision = await self.clerk.decide(lambda core: core.issue(order, expression, by, self._now(), stored=stored))
         _log.info("signed trigger for %s by %s", expression, by)
         return decision
+
+    async def cancel(self, request: control.Cancel, by: str) -> Decision:
+        """Take a trigger back. The caller publishes the decision. Raises as `HubCore.cancel`."""
+        id_ = await self._read(lambda: self._store.trigger_id(request.id))
+        recalled = [] if self.clerk.core.ledger.keep(id_) else await self._recall([id_])
+        decision = await self.clerk.decide(lambda core: core.cancel(id_, by, request.nodes, self._now(), recalled))
+        _log.info("trigger %s cancelled%s by %s", id_, f" on {request.nodes}" if request.nodes else "", by)
+        return decision
+
+    async def prove(self, request: control.Prove) -> control.Proof:
+        """What the store has of one delivery. Raises `UsageError`."""
+        chain = await self._read(lambda: self._store.chain(request.id, request.node))
+        known = self.clerk.core.roster.get(request.node)
+        if known is not None:
+            chain = replace(chain, skew=known.skew, connected=known.connected)
+        return control.Proof(chain=chain)
 
     async def make_token(self, request: control.MakeToken, by: str) -> control.TokenText:
         """A new token; the secret is in the answer and nowhere else."""

@@ -3,8 +3,8 @@
 Nothing here sleeps or spins: one poll(2) waits for output, for the end of the process (a pidfd) and for the next thing
 that is due.
 
-* After ``timeout`` the process group gets SIGTERM, ``kill_after`` seconds later SIGKILL. The group is killed before its
-  leader is reaped, so its number cannot be another's by then.
+* After ``timeout``, or when a `Stop` says so, the process group gets SIGTERM, ``kill_after`` seconds later SIGKILL. The
+  group is killed before its leader is reaped, so its number cannot be another's by then.
 * A background child may keep the output open when the command has ended. It gets half a second to finish; then it is
   left alone, as under cron, and ``cat`` drains what it still writes, so that it never meets a broken pipe.
 * Output may also pass through to descriptors of this process (`outlets`). Then ``cat`` takes it there.
@@ -24,6 +24,7 @@ from nanoexec.runner.capture import Capture
 from nanoexec.runner.command import Command
 from nanoexec.runner.process import group_lives
 from nanoexec.runner.spawning import spawn
+from nanoexec.runner.stopping import Stop
 
 LASTING: Final = 0.1  # seconds; a run that ends sooner is told once, when it has ended
 _LINGER: Final = 0.5
@@ -35,13 +36,17 @@ Sink = Callable[[bytes], object]
 
 
 class Ending(Value, frozen=True):
-    """How a command ended. ``status`` is the exit status, negative for a signal; ``duration`` is monotonic seconds."""
+    """How a command ended. ``status`` is the exit status, negative for a signal; ``duration`` is monotonic seconds.
+
+    ``stopped`` says that it was asked to end before it had ended by itself.
+    """
 
     pid: int
     status: int
     duration: float
     timed_out: bool
     output: Output
+    stopped: bool = False
 
 
 def execute(
@@ -52,6 +57,7 @@ def execute(
     lasting: Callable[[int], object],
     forward: Sequence[signal.Signals] = (),
     outlets: Sequence[int] = (),
+    stop: Stop | None = None,
 ) -> Ending:
     """Run ``command`` to its end. ``sinks`` get all of its output as it comes, ``limit`` bytes of it are kept.
 
@@ -68,8 +74,8 @@ def execute(
             pid = _open_and_spawn(command, outlets, passages)
             signals.go_to(pid)
             watch = _Watch(command, pid, passages, sinks=(*sinks, capture.feed), lasting=lasting, started=started)
-            watch.run()
-            if watch.timed_out:
+            watch.run(stop)
+            if watch.asked_to_end:
                 _signal_group(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         for pipe in watch.reading:
@@ -77,7 +83,14 @@ def execute(
     finally:
         for pipe in passages:
             os.close(pipe)
-    return Ending(pid=pid, status=status, duration=watch.duration, timed_out=watch.timed_out, output=capture.output())
+    return Ending(
+        pid=pid,
+        status=status,
+        duration=watch.duration,
+        timed_out=watch.timed_out,
+        output=capture.output(),
+        stopped=watch.stopped,
+    )
 
 
 class _Watch:
@@ -106,9 +119,14 @@ class _Watch:
         self.reading = set(passages)
         self.running = True
         self.timed_out = False
+        self.stopped = False
         self.duration = 0.0
 
-    def run(self) -> None:
+    @property
+    def asked_to_end(self) -> bool:
+        return self.timed_out or self.stopped
+
+    def run(self, stop: Stop | None) -> None:
         """Return when the process has ended (unreaped) and its output too, or has had its time to."""
         pidfd = os.pidfd_open(self._pid)
         try:
@@ -116,11 +134,16 @@ class _Watch:
             poller.register(pidfd, select.POLLIN)
             for pipe in self.reading:
                 poller.register(pipe, select.POLLIN)
+            if stop:
+                poller.register(stop, select.POLLIN)
             while not self._over(now := time.monotonic()):
                 for descriptor, _ in poller.poll(max(0.0, self._next_due(now) - now) * 1000):
                     if descriptor == pidfd:
                         poller.unregister(pidfd)
                         self._process_ended(time.monotonic())
+                    elif stop and descriptor == stop.fileno():
+                        poller.unregister(stop)
+                        self._stop(time.monotonic())
                     elif not self._drain(descriptor):
                         poller.unregister(descriptor)
                 self._do_what_is_due(time.monotonic())
@@ -130,14 +153,14 @@ class _Watch:
     def _over(self, now: float) -> bool:
         if self.running:
             return False
-        if self.timed_out and now < self._kill_due:
+        if self.asked_to_end and now < self._kill_due:
             return not (self.reading or group_lives(self._pid))
         return not self.reading or now >= self._linger_due
 
     def _next_due(self, now: float) -> float:
         if self.running:
             return min(self._lasting_due, self._term_due, self._kill_due, now + 3600)
-        return now + _SWEEP if self.timed_out else self._linger_due
+        return now + _SWEEP if self.asked_to_end else self._linger_due
 
     def _do_what_is_due(self, now: float) -> None:
         if not self.running:
@@ -146,12 +169,21 @@ class _Watch:
             self._lasting_due = _NEVER
             self._lasting(self._pid)
         if now >= self._term_due:
-            self._term_due, self._kill_due = _NEVER, now + self._command.kill_after
             self.timed_out = True
-            _signal_group(self._pid, signal.SIGTERM)
+            self._end(now)
         elif now >= self._kill_due:
             self._kill_due = _NEVER
             _signal_group(self._pid, signal.SIGKILL)
+
+    def _stop(self, now: float) -> None:
+        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if self.running and not ended and not self.timed_out:  # else it ends, or has ended, for its own reason
+            self.stopped = True
+            self._end(now)
+
+    def _end(self, now: float) -> None:
+        self._term_due, self._kill_due = _NEVER, now + self._command.kill_after
+        _signal_group(self._pid, signal.SIGTERM)
 
     def _process_ended(self, now: float) -> None:
         self.running = False

@@ -31,7 +31,7 @@ class Glance:
         except sqlite3.Error as error:
             raise self._fault(error) from None
         ((version,),) = self._ask("PRAGMA user_version", {})
-        if version != tables.VERSION:
+        if not tables.OLDEST <= version <= tables.VERSION:
             advice = "upgrade nanoexec" if version > tables.VERSION else "move the file away"
             raise StoreError(f"{path}: the journal has version {version}, this side knows {tables.VERSION}: {advice}")
 

@@ -38,6 +38,7 @@ _OLD: Final = (
     "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
     "  (SELECT max(change) FROM runs))"
 )
+_LEDGER: Final = ", ".join(tables.LEDGER)
 _ENDING: Final = ", ".join(f"{column} = :{column}" for column in tables.ENDING)
 
 
@@ -113,8 +114,21 @@ class Journal:
 
     def finish(self, run: Run) -> Run:
         """Commit how a run ended, unless that was already said; gives the run as the journal has it then."""
-        change = self._update(_ENDING, rows.row_of(run))
-        return msgspec.structs.replace(run, change=change) if change else self.find(run.id) or run
+        found = self._update(_ENDING, rows.row_of(run), returning=_LEDGER)
+        said = dict(zip(tables.LEDGER, found, strict=True)) if found else {}
+        return msgspec.structs.replace(run, **said) if said else self.find(run.id) or run
+
+    def call_off(self, identity: str, *, by: str, at: float) -> bool:
+        """Commit that an admitted run will not start. False if it has started, or has an outcome."""
+        assignments = "cancelled = :at, canceller = :by, ended = :at, outcome = :outcome, reason = :reason"
+        reason = f"cancelled by {by} before it started"
+        said = {"id": identity, "at": at, "by": by, "outcome": Outcome.CANCELLED, "reason": reason}
+        return bool(self._update(assignments, said, such="started IS NULL"))
+
+    def note_cancellation(self, identity: str, *, by: str, at: float) -> bool:
+        """Commit who wants a started run stopped. False if that is known, or the run has an outcome."""
+        said = {"id": identity, "at": at, "by": by}
+        return bool(self._update("cancelled = :at, canceller = :by", said, such="cancelled IS NULL"))
 
     def find(self, identity: str) -> Run | None:
         """The run of that id."""
@@ -166,6 +180,15 @@ class Journal:
             OpenRun(run=run, supervisor=Process(boot=run.boot, pid=run.supervisor, ticks=ticks)) for ticks, run in found
         )
 
+    def supervisor(self, identity: str) -> Process | None:
+        """The process that answers for a run, None if the run has an outcome or is not known."""
+        return next((open_.supervisor for open_ in self.open_runs() if open_.run.id == identity), None)
+
+    def beginning(self, text: str) -> tuple[Run, ...]:
+        """The runs whose id begins so, two at most."""
+        where = "substr(id, 1, length(:text)) = :text ORDER BY id LIMIT 2"
+        return tuple(self._runs(where, {"text": text}))
+
     def prune(self, before: float) -> int:
         """Forget the runs that ended before ``before`` and whose trigger expired before it; gives how many.
 
@@ -182,25 +205,29 @@ class Journal:
             found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", _old(before))  # noqa: S608 - a constant
             return int(found.fetchone()[0])
 
-    def _update(self, assignments: str, values: Mapping[str, Any]) -> int:
+    def _update(
+        self, assignments: str, values: Mapping[str, Any], *, such: str = "true", returning: str = "change"
+    ) -> tuple[Any, ...]:
         return self._commit(
-            f"UPDATE runs SET {assignments}, change = {tables.NEXT} WHERE id = :id AND outcome IS NULL",  # noqa: S608 - constants
+            f"UPDATE runs SET {assignments}, change = {tables.NEXT}"  # noqa: S608 - constants
+            f" WHERE id = :id AND outcome IS NULL AND {such}",
             values,
+            returning,
         )
 
-    def _commit(self, statement: str, values: Mapping[str, Any]) -> int:
-        """One statement, one transaction, one fsync. The number of the change, 0 if nothing has changed.
+    def _commit(self, statement: str, values: Mapping[str, Any], returning: str = "change") -> tuple[Any, ...]:
+        """One statement, one transaction, one fsync. What the row says then, empty if nothing has changed.
 
         It goes to the log: the file that an agent watches is touched to say so. In nanoseconds, for the kernel's own
         stamps stand still for milliseconds.
         """
         with _faults(self._path):
-            changed = self._connection.execute(f"{statement} RETURNING change", values).fetchall()
+            changed = self._connection.execute(f"{statement} RETURNING {returning}", values).fetchall()
         if changed:
             now = time.time_ns()
             with suppress(OSError):  # it is committed: that counts
                 os.utime(self._path, ns=(now, now))
-        return int(changed[0][0]) if changed else 0
+        return tuple(changed[0]) if changed else ()
 
     def _first(self, where: str, values: Mapping[str, Any]) -> Run | None:
         return next(iter([*self._runs(f"{where} LIMIT 1", values)]), None)
@@ -255,5 +282,22 @@ def _check_version(path: Path, connection: sqlite3.Connection) -> None:
         raise StoreError(
             f"{path}: the journal has version {version}, this side knows {tables.VERSION}: upgrade nanoexec"
         )
-    if version != tables.VERSION:
+    if version < tables.OLDEST:
         raise StoreError(f"{path}: not a journal of nanoexec (version {version}): move the file away")
+    if version < tables.VERSION:
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Add what is new, unless somebody else just has. Runs under way go on: they do not mind a column more."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version < tables.VERSION:
+            for statement in tables.UPGRADE:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {tables.VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,6 +1,7 @@
 """Which process is meant: a pid alone is used again, a pid with its start time and boot is not."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,36 @@ def lives(process: Process) -> bool:
         return False
     stat = stat_of(process.pid)
     return stat is not None and stat.ticks == process.ticks and stat.state != _ZOMBIE
+
+
+def send_signal(process: Process, number: signal.Signals, *, only_if_caught: bool = False) -> bool:
+    """Signal that very process; False if it has gone, or has no handler and ``only_if_caught`` wants one.
+
+    The descriptor is opened first: what it names cannot become another process.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not lives(process) or (only_if_caught and not _catches(process.pid, number)):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal (SigCgt of proc(5))."""
+    try:
+        status = _content(f"/proc/{pid}/status")
+    except OSError:
+        return False
+    mask = next((line.split()[1] for line in status.splitlines() if line.startswith(b"SigCgt:")), b"0")
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def group_lives(group: int) -> bool:

@@ -25,7 +25,11 @@ def recover(journal: Journal, now: float) -> tuple[Run, ...]:
 
 
 def _what_is_known(orphan: OpenRun, boot: str) -> str:
-    run = orphan.run
+    wish = f", after {orphan.run.canceller} had cancelled it" if orphan.run.canceller else ""
+    return _how(orphan.run, boot) + wish
+
+
+def _how(run: Run, boot: str) -> str:
     if run.boot != boot:
         return (
             "the machine rebooted during the run" if run.started else "the machine rebooted before the command started"

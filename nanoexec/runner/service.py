@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -16,13 +17,27 @@ from nanoexec.actions import Catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError
 from nanoexec.model import MAX_REASON, Order, Run, Trigger, identifier
+from nanoexec.runner.cancelling import cancel
+from nanoexec.runner.execution import execute
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify, Work, horizon, offers, requested, trigger_of, triggered_work
 from nanoexec.runner.recovery import recover
+from nanoexec.runner.stopping import Stop
 from nanoexec.runner.supervision import Clock, Supervision, refuse
 from nanoexec.wire import stream
-from nanoexec.wire.runner import Changed, Changes, Described, Rejected, Reply, Request, Start, Told, decode_request
+from nanoexec.wire.runner import (
+    Cancel,
+    Changed,
+    Changes,
+    Described,
+    Rejected,
+    Reply,
+    Request,
+    Start,
+    Told,
+    decode_request,
+)
 
 PATIENCE: Final = 5.0  # seconds for a whole request to arrive
 MAX_REQUEST: Final = 128 << 10  # bytes; an order is at most half of it
@@ -45,6 +60,8 @@ class Service(msgspec.Struct, frozen=True):
         request = read_request(connection)
         if isinstance(request, Start):
             self._start(connection, request.order)
+        elif isinstance(request, Cancel):
+            self._cancel(connection, request)
         elif isinstance(request, Changes):
             self._changes(connection, request)
         elif request is not None:
@@ -89,6 +106,17 @@ class Service(msgspec.Struct, frozen=True):
         else:
             self._run(connection, journal, trigger, now)
 
+    def _cancel(self, connection: socket.socket, request: Cancel) -> None:
+        now = self.clock()
+        try:
+            journal = self.open_journal()
+            recover(journal, now)
+            self._tell_to_the_end(connection, journal, cancel(journal, request, now))
+        except RefusedError as error:
+            _reject(connection, error, final=True)
+        except StoreError as error:
+            _reject(connection, error, final=False)
+
     def _run(self, connection: socket.socket, journal: Journal, trigger: Trigger, now: float) -> None:
         run = requested(trigger, now)
         supervision: Supervision | None = None
@@ -98,8 +126,9 @@ class Service(msgspec.Struct, frozen=True):
             except RefusedError as error:
                 known = refuse(journal, run, str(error), expires=trigger.expires, now=now)
             else:
-                supervision = self._supervision(journal, work, connection)
-                known = supervision.carry_out()
+                with Stop() as stop:  # before the journal has the run: whoever finds it there may send the signal
+                    supervision = self._supervision(journal, work, connection, stop)
+                    known = supervision.carry_out()
             self._tell_to_the_end(connection, journal, known)
         except StoreError as error:
             if supervision and supervision.admitted:
@@ -107,13 +136,14 @@ class Service(msgspec.Struct, frozen=True):
             else:
                 _reject(connection, error, final=False)
 
-    def _supervision(self, journal: Journal, work: Work, connection: socket.socket) -> Supervision:
+    def _supervision(self, journal: Journal, work: Work, connection: socket.socket, stop: Stop) -> Supervision:
         return Supervision(
             journal,
             work,
             locks=self.paths.locks,
             limit=self.config.output_limit,
             tell=lambda known: _tell(connection, Told(run=known)),
+            perform=partial(execute, stop=stop),
             clock=self.clock,
         )
 

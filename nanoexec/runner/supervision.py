@@ -163,7 +163,9 @@ class Supervision:
             )
         except NotStartedError as error:
             return self._finish(replace(run, outcome=Outcome.FAILED, reason=str(error), duration=0.0))
-        if ending.timed_out:
+        if ending.stopped:
+            outcome, changed, reason = Outcome.CANCELLED, None, self._by_whom()
+        elif ending.timed_out:
             outcome, changed, reason = Outcome.TIMED_OUT, None, _late(self._work.command.timeout, ending)
         else:
             verdict = judge.verdict(ending.status)
@@ -180,6 +182,14 @@ class Supervision:
                 output=ending.output,
             )
         )
+
+    def _by_whom(self) -> str:
+        """The journal had the name before this process had the signal."""
+        try:
+            known = self._journal.find(self._run.id)
+        except StoreError:
+            known = None
+        return f"cancelled by {known.canceller}" if known and known.canceller else "cancelled"
 
     def _lasts(self, pid: int) -> None:
         """Only now is the pid written down: a run that is over in a moment is spared the commit."""

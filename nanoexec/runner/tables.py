@@ -1,6 +1,11 @@
 """The journal's tables as SQL: text without msgspec, for a crontab slot that is skipped reads it too (`glance`)."""
 
-VERSION = 1
+VERSION = 2
+OLDEST = 1  # what can be upgraded, and what a slot of a crontab can use as it is
+UPGRADE = (  # from 1 to 2
+    "ALTER TABLE runs ADD COLUMN cancelled REAL",
+    "ALTER TABLE runs ADD COLUMN canceller TEXT NOT NULL DEFAULT ''",
+)
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (
@@ -27,6 +32,8 @@ CREATE TABLE runs (
     status     INTEGER,
     changed    INTEGER,
     shared     TEXT,
+    cancelled  REAL,               -- when somebody wanted it stopped; the outcome says whether that came in time
+    canceller  TEXT NOT NULL DEFAULT '',
     size       INTEGER NOT NULL,
     head       BLOB NOT NULL,      -- last: a scan does not read what overflows the page
     tail       BLOB NOT NULL
@@ -62,7 +69,8 @@ GIVEN = (
     "started",
     *ENDING,
 )
-RUN = (*GIVEN, "change")  # the columns of a `Run`
+LEDGER = ("change", "admitted", "began", "cancelled", "canceller")  # what only the journal itself can say
+RUN = (*GIVEN, *LEDGER)  # the columns of a `Run`
 NEXT = "(SELECT coalesce(max(change), 0) + 1 AS next FROM runs)"
 ADMIT = (
     f"INSERT INTO runs ({', '.join(GIVEN)}, ticks, expires, change, admitted, began)"  # noqa: S608 - constants

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from nanoexec.model import Cause, DeliveryState
 from nanoexec.record import (
     Change,
+    DeliveryCancelled,
     DeliveryMoved,
     NodeHeard,
     NodeJoined,
@@ -28,10 +29,20 @@ from nanoexec.store.schema import certificates, deliveries, nodes, runs, tokens,
 
 Row = dict[str, Any]
 
+_FIRST_TIMES: Final = ("sent", "acknowledged", "running")  # columns named after states
 _move: Final = (
     sa.update(deliveries)
     .where(deliveries.c.trigger == sa.bindparam("of_trigger"), deliveries.c.node == sa.bindparam("of_node"))
-    .values(state=sa.bindparam("state"), updated=sa.bindparam("updated"), reason=sa.bindparam("reason"))
+    .values(
+        {name: sa.bindparam(name) for name in ("state", "updated", "reason")}
+        | {name: sa.func.coalesce(deliveries.c[name], sa.bindparam(name)) for name in _FIRST_TIMES}
+    )
+)
+_cancel: Final = (
+    sa.update(deliveries)
+    .where(deliveries.c.trigger == sa.bindparam("of_trigger"), deliveries.c.node == sa.bindparam("of_node"))
+    .where(deliveries.c.cancelled.is_(None))
+    .values({name: sa.bindparam(name) for name in ("cancelled", "canceller")})
 )
 _hear: Final = (
     sa.update(nodes)
@@ -51,7 +62,13 @@ def apply(connection: sa.Connection, changes: Iterable[Change]) -> None:
 def _issued(connection: sa.Connection, group: Sequence[TriggerIssued]) -> None:
     connection.execute(sa.insert(triggers), [_trigger_row(change) for change in group])
     rows = [
-        {"trigger": change.trigger.id, "node": node, "updated": change.trigger.issued, "state": state.value}
+        {
+            "trigger": change.trigger.id,
+            "node": node,
+            "updated": change.trigger.issued,
+            "state": state.value,
+            "sent": change.trigger.issued if state is DeliveryState.SENT else None,
+        }
         for change in group
         for node, state in _first_states(change).items()
     ]
@@ -64,7 +81,7 @@ def _first_states(change: TriggerIssued) -> dict[str, DeliveryState]:
 
 
 def _moved(connection: sa.Connection, group: Sequence[DeliveryMoved]) -> None:
-    rows = [
+    rows: list[Row] = [
         {
             "of_trigger": change.trigger,
             "of_node": change.node,
@@ -72,9 +89,18 @@ def _moved(connection: sa.Connection, group: Sequence[DeliveryMoved]) -> None:
             "updated": change.at,
             "reason": change.reason,
         }
+        | {name: change.at if change.state == name else None for name in _FIRST_TIMES}
         for change in group
     ]
     connection.execute(_move, rows)
+
+
+def _cancelled(connection: sa.Connection, group: Sequence[DeliveryCancelled]) -> None:
+    rows = [
+        {"of_trigger": change.trigger, "of_node": change.node, "cancelled": change.at, "canceller": change.by}
+        for change in group
+    ]
+    connection.execute(_cancel, rows)
 
 
 def _reported(connection: sa.Connection, group: Sequence[RunReported]) -> None:
@@ -166,10 +192,12 @@ def _json(value: object) -> str:
 _RUN_FIELDS: Final = (
     *("id", "action", "by", "change", "requested", "started", "ended", "duration"),
     *("reason", "status", "changed", "shared"),
+    *("boot", "supervisor", "pid", "admitted", "began", "cancelled", "canceller"),
 )
 _WRITE: Final[dict[type[Change], Callable[[sa.Connection, Any], None]]] = {
     TriggerIssued: _issued,
     DeliveryMoved: _moved,
+    DeliveryCancelled: _cancelled,
     RunReported: _reported,
     NodeJoined: _joined,
     NodeRevoked: _revoked,
@@ -181,10 +209,11 @@ _WRITE: Final[dict[type[Change], Callable[[sa.Connection, Any], None]]] = {
 _TABLE: Final[dict[type[Change], int]] = {
     TriggerIssued: 0,
     DeliveryMoved: 1,
-    RunReported: 2,
-    NodeJoined: 3,
-    NodeRevoked: 3,
-    NodeHeard: 3,
-    TokenMade: 4,
-    TokenUsed: 4,
+    DeliveryCancelled: 2,
+    RunReported: 3,
+    NodeJoined: 4,
+    NodeRevoked: 4,
+    NodeHeard: 4,
+    TokenMade: 5,
+    TokenUsed: 5,
 }

@@ -33,7 +33,7 @@ class Migrations(msgspec.Struct, frozen=True):
     head: str
 
 
-OURS: Final = Migrations(Path(__file__).parent / "migrations", "0001")
+OURS: Final = Migrations(Path(__file__).parent / "migrations", "0002")
 
 
 def prepare(path: Path, migrations: Migrations) -> None:

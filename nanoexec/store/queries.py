@@ -24,8 +24,18 @@ from nanoexec.model import (
     Trigger,
     Value,
 )
-from nanoexec.record import HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
-from nanoexec.store.schema import certificates, deliveries, is_open, is_untold, nodes, runs, tokens, triggers
+from nanoexec.record import Chain, HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.store.schema import (
+    certificates,
+    deliveries,
+    is_cancelled,
+    is_open,
+    is_untold,
+    nodes,
+    runs,
+    tokens,
+    triggers,
+)
 
 _arguments: Final = msgspec.json.Decoder(Arguments)
 _command: Final = msgspec.json.Decoder(tuple[str, ...])
@@ -42,20 +52,28 @@ _SHOWN: Final = 4  # how many ids an ambiguous beginning is answered with
 
 
 def open_triggers(connection: sa.Connection) -> list[StoredTrigger]:
-    return _stored(connection, sa.select(deliveries.c.trigger).where(is_open))
+    """Those of cancelled deliveries too: their nodes may not have heard of it yet."""
+    unfinished = sa.union(*(sa.select(deliveries.c.trigger).where(such) for such in (is_open, is_cancelled)))
+    return _stored(connection, unfinished)
 
 
 def stored_trigger(connection: sa.Connection, id_: str) -> StoredTrigger | None:
     return next(iter(_stored(connection, [id_])), None)
 
 
-def _stored(connection: sa.Connection, ids: sa.Select[Any] | list[str]) -> list[StoredTrigger]:
+def _stored(connection: sa.Connection, ids: sa.CompoundSelect[Any] | list[str]) -> list[StoredTrigger]:
     states: defaultdict[str, dict[str, DeliveryState]] = defaultdict(dict)
-    found = sa.select(deliveries.c.trigger, deliveries.c.node, deliveries.c.state)
-    for trigger, node, state in connection.execute(found.where(deliveries.c.trigger.in_(ids))):
+    cancels: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    found = sa.select(deliveries.c.trigger, deliveries.c.node, deliveries.c.state, deliveries.c.canceller)
+    for trigger, node, state, canceller in connection.execute(found.where(deliveries.c.trigger.in_(ids))):
         states[trigger][node] = DeliveryState(state)
+        if canceller is not None:
+            cancels[trigger][node] = canceller
     rows = connection.execute(sa.select(triggers).where(triggers.c.id.in_(ids)).order_by(triggers.c.issued))
-    return [StoredTrigger(_trigger(row), Order(row.body, row.signature), row.target, states[row.id]) for row in rows]
+    return [
+        StoredTrigger(_trigger(row), Order(row.body, row.signature), row.target, states[row.id], cancels[row.id])
+        for row in rows
+    ]
 
 
 def roster(connection: sa.Connection) -> list[Node]:
@@ -155,10 +173,31 @@ def trigger_detail(connection: sa.Connection, beginning: str) -> TriggerDetail:
     mine = sa.select(runs).where(runs.c.id == row.id, runs.c.trigger == row.id)
     reported = {found.node: _run(found) for found in connection.execute(mine)}
     ours = sa.select(deliveries).where(deliveries.c.trigger == row.id).order_by(deliveries.c.node)
-    found = [
-        _value(Delivery, delivery._asdict(), run=reported.get(delivery.node)) for delivery in connection.execute(ours)
-    ]
+    found = [_delivery(delivery, reported.get(delivery.node)) for delivery in connection.execute(ours)]
     return TriggerDetail(_trigger(row), row.target, tuple(found))
+
+
+def trigger_id(connection: sa.Connection, beginning: str) -> str:
+    return str(_only(connection, sa.select(triggers.c.id), triggers.c.id, beginning, "trigger").id)
+
+
+def chain(connection: sa.Connection, beginning: str, node: str) -> Chain:
+    row = _only(connection, sa.select(triggers), triggers.c.id, beginning, "trigger")
+    ours = sa.select(deliveries).where(deliveries.c.trigger == row.id, deliveries.c.node == node)
+    delivery = connection.execute(ours).first()
+    if delivery is None:
+        raise UsageError(f"trigger {row.id} was not for {node}: `nanoexec show {row.id}` lists its nodes")
+    mine = sa.select(runs).where(runs.c.node == node, runs.c.id == row.id, runs.c.trigger == row.id)
+    run = connection.execute(mine).first()
+    return Chain(
+        trigger=_trigger(row),
+        signed=bool(row.signature),
+        delivery=_delivery(delivery, _run(run) if run else None),
+        sent=delivery.sent,
+        acknowledged=delivery.acknowledged,
+        running=delivery.running,
+        stored=run.reported if run else None,
+    )
 
 
 def run_report(connection: sa.Connection, beginning: str) -> RunReported:
@@ -193,6 +232,11 @@ def _trigger(row: Any) -> Trigger:
         row.timeout,
         _command.decode(row.command),
     )
+
+
+def _delivery(row: Any, run: Run | None) -> Delivery:
+    fields = {name: value for name, value in row._asdict().items() if name in Delivery.__struct_fields__}
+    return _value(Delivery, fields, run=run, canceller=row.canceller or "")
 
 
 def _run(row: Any) -> Run:

@@ -56,6 +56,11 @@ deliveries: Final = sa.Table(
     sa.Column("state", _WORD, nullable=False),  # model.DeliveryState
     sa.Column("updated", sa.Double, nullable=False),  # when it came into this state
     sa.Column("reason", sa.Text, nullable=False),  # why it is in this state; empty when that needs no saying
+    sa.Column("sent", sa.Double),  # when it first came into this state, as in the next two; null: it did not
+    sa.Column("acknowledged", sa.Double),
+    sa.Column("running", sa.Double),
+    sa.Column("cancelled", sa.Double),  # when an operator first took it back
+    sa.Column("canceller", sa.Text),  # who that was
     sa.PrimaryKeyConstraint("trigger", "node", name="pk_deliveries"),
     sa.ForeignKeyConstraint(["trigger"], ["triggers.id"], name="fk_deliveries_trigger", ondelete="CASCADE"),
 )
@@ -63,9 +68,11 @@ deliveries: Final = sa.Table(
 # Indexes over a part of the table serve the queries that say the same condition, with the same literals. A finished
 # delivery is told in the history by its run.
 is_open: Final = deliveries.c.state.in_([sa.literal_column(f"'{state}'") for state in sorted(OPEN)])
+is_cancelled: Final = deliveries.c.state == sa.literal_column(f"'{DeliveryState.CANCELLED}'")
 is_untold: Final = deliveries.c.state != sa.literal_column(f"'{DeliveryState.FINISHED}'")
 
 sa.Index("ix_deliveries_open", deliveries.c.trigger, sqlite_where=is_open, postgresql_where=is_open)
+sa.Index("ix_deliveries_cancelled", deliveries.c.trigger, sqlite_where=is_cancelled, postgresql_where=is_cancelled)
 sa.Index("ix_deliveries_untold", deliveries.c.updated, sqlite_where=is_untold, postgresql_where=is_untold)
 sa.Index(
     "ix_deliveries_untold_node",
@@ -75,8 +82,8 @@ sa.Index(
     postgresql_where=is_untold,
 )
 
-# Runs that nodes reported, whatever caused them. The journal's `boot`, `supervisor` and `pid` mean something only on
-# the node and are not kept. The output stands last: SQLite reads a row no further than the last column it is asked for.
+# Runs that nodes reported, whatever caused them. What the journal says of processes and of its own order is kept for
+# proofs. The output stands last: SQLite reads a row no further than the last column it is asked for.
 runs: Final = sa.Table(
     "runs",
     METADATA,
@@ -96,6 +103,13 @@ runs: Final = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("status", sa.Integer),  # exit status, or minus the number of the signal that ended it
     sa.Column("changed", sa.Boolean),  # whether the tool changed the machine; null: it did not say
+    sa.Column("boot", sa.Text, nullable=False),  # of the node, with `supervisor` and `pid`: which processes they were
+    sa.Column("supervisor", sa.Integer, nullable=False),
+    sa.Column("pid", sa.Integer),
+    sa.Column("admitted", sa.BigInteger, nullable=False),  # counted like `change`; 0: the node did not say
+    sa.Column("began", sa.BigInteger),  # the same
+    sa.Column("cancelled", sa.Double),  # the node's clock: when it noted that somebody wanted it stopped
+    sa.Column("canceller", sa.Text, nullable=False),
     sa.Column("shared", _ID),  # the run whose outcome this is, when this one was coalesced into it
     sa.Column("arguments", sa.Text, nullable=False),  # JSON object of strings
     sa.Column("command", sa.Text, nullable=False),  # JSON array of strings: the argv that ran

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nanoexec.errors import StoreError
 from nanoexec.model import Node
-from nanoexec.record import Change, HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.record import Chain, Change, HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import changes, opening, purging, queries
 from nanoexec.store.faults import faults
 
@@ -70,7 +70,7 @@ class Store:
             opening.copy(source, path)
 
     def open_triggers(self) -> list[StoredTrigger]:
-        """Triggers with a delivery that is not over, oldest first, each with all of its deliveries."""
+        """Triggers with a delivery that is not over, or taken back, oldest first, each with all of its deliveries."""
         with self._read() as connection:
             return queries.open_triggers(connection)
 
@@ -110,6 +110,16 @@ class Store:
         """The trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""
         with self._read() as connection:
             return queries.trigger_detail(connection, beginning)
+
+    def trigger_id(self, beginning: str) -> str:
+        """The whole id of the trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""
+        with self._read() as connection:
+            return queries.trigger_id(connection, beginning)
+
+    def chain(self, beginning: str, node: str) -> Chain:
+        """What is known of that trigger on one node. Raises `UsageError` as `trigger`, or if it was not for it."""
+        with self._read() as connection:
+            return queries.chain(connection, beginning, node)
 
     def run(self, beginning: str) -> RunReported:
         """The run without a trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""

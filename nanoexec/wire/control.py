@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 
 from nanoexec.model import ActionName, Arguments, Delivery, Node, NodeName, Order, Reason, Trigger, Value
-from nanoexec.record import HistoryEntry, Lapse, RunReported, TriggerDetail
+from nanoexec.record import Chain, HistoryEntry, Lapse, RunReported, TriggerDetail
 from nanoexec.wire import stream
 
 Lifetime = Annotated[float, msgspec.Meta(gt=0, le=30 * 86400)]
@@ -53,6 +53,23 @@ class Issue(ControlMessage, frozen=True, tag="issue"):
     order: Order
     target: str
     watch: bool = True
+
+
+class Cancel(ControlMessage, frozen=True, tag="cancel-trigger"):
+    """Take a trigger back, by its id or an unambiguous beginning of it; ``nodes`` (a target) narrows it to some.
+    Answered by `Cancelling`, then, if ``watch``, by `Progress` until the asker hangs up.
+    """
+
+    id: str
+    nodes: str | None = None
+    watch: bool = True
+
+
+class Prove(ControlMessage, frozen=True, tag="prove"):
+    """What is known of a trigger, by its id or the beginning of it, on one node? Answered by `Proof`."""
+
+    id: str
+    node: NodeName
 
 
 class MakeToken(ControlMessage, frozen=True, tag="make-token"):
@@ -110,6 +127,22 @@ class Accepted(ControlMessage, frozen=True, tag="accepted"):
     nodes: tuple[NodeName, ...]
     away: tuple[NodeName, ...] = ()
     unknown: tuple[str, ...] = ()
+
+
+class Cancelling(ControlMessage, frozen=True, tag="cancelling"):
+    """That it is taken back is on disk. ``deliveries``: each that was meant, as it is now; ``unknown``: names that are
+    no part of the trigger. ``away``: nodes that will hear of it when they return; ``over``: too late for these.
+    """
+
+    trigger: Trigger
+    deliveries: tuple[Delivery, ...]
+    away: tuple[NodeName, ...] = ()
+    over: tuple[NodeName, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class Proof(ControlMessage, frozen=True, tag="proof"):
+    chain: Chain
 
 
 class Progress(ControlMessage, frozen=True, tag="progress"):
@@ -178,9 +211,25 @@ class Failed(ControlMessage, frozen=True, tag="failed"):
     exit_code: int
 
 
-Question = Prepare | MakeToken | ListNodes | Revoke | AskHistory | Show | AskStatus | AskOverdue  # one reply each
-Request = Submit | Issue | Question
-Reply = Accepted | Progress | Prepared | TokenText | NodeList | Done | History | Shown | Status | Overdue | Failed
+Question = (
+    Prepare | Prove | MakeToken | ListNodes | Revoke | AskHistory | Show | AskStatus | AskOverdue
+)  # one reply each
+Request = Submit | Issue | Cancel | Question
+Reply = (
+    Accepted
+    | Cancelling
+    | Progress
+    | Prepared
+    | Proof
+    | TokenText
+    | NodeList
+    | Done
+    | History
+    | Shown
+    | Status
+    | Overdue
+    | Failed
+)
 
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _reply: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)

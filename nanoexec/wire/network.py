@@ -11,7 +11,20 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from nanoexec.errors import ProtocolError
-from nanoexec.model import ActionOffer, DeliveryState, Identifier, Moment, NodeName, Order, Reason, Run, Trigger, Value
+from nanoexec.model import (
+    ActionName,
+    ActionOffer,
+    DeliveryState,
+    Identifier,
+    Moment,
+    Name,
+    NodeName,
+    Order,
+    Reason,
+    Run,
+    Trigger,
+    Value,
+)
 from nanoexec.wire.fault import FAULTS, plain
 
 PROTOCOL: Final = 1
@@ -55,6 +68,23 @@ class Publication(Message, frozen=True, tag="trigger"):
     sequence: Sequence
     time: Moment
     offer: Offer
+
+
+class Cancellation(Message, frozen=True, tag="cancel"):
+    """``by`` takes a trigger of ``issuer`` back, on these nodes. It says enough to journal an id that has not come yet.
+
+    It carries the sequence reached, on any topic: it is not counted, but said again until the node has answered.
+    """
+
+    epoch: Epoch
+    sequence: Sequence
+    time: Moment
+    trigger: Identifier
+    action: ActionName
+    nodes: str
+    expires: Moment
+    issuer: Name
+    by: Name
 
 
 # Node to hub, over REQ
@@ -141,7 +171,7 @@ class JoinAnswer(Message, frozen=True, tag="joined"):
     report_port: int
 
 
-Published = Beacon | Publication
+Published = Beacon | Publication | Cancellation
 Question = Hello | Ack | Report | Bye
 Answer = Welcome | Received | Denied
 JoinQuestion = CaRequest | JoinRequest

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from nanoexec.model import ActionOffer, Order, Reason, Run, Value
+from nanoexec.model import ActionName, ActionOffer, Identifier, Moment, Name, Order, Reason, Run, Value
 from nanoexec.wire import stream
 
 
@@ -24,6 +24,16 @@ class Start(RunnerMessage, frozen=True, tag="start"):
     """
 
     order: Order
+
+
+class Cancel(RunnerMessage, frozen=True, tag="cancel-run"):
+    """``by`` takes a trigger of ``issuer`` back: never start it, or stop it. Answered like `Start`."""
+
+    trigger: Identifier
+    action: ActionName
+    expires: Moment
+    issuer: Name
+    by: Name
 
 
 class Changes(RunnerMessage, frozen=True, tag="changes"):
@@ -66,7 +76,7 @@ class Described(RunnerMessage, frozen=True, tag="described"):
     faults: tuple[str, ...]
 
 
-Request = Start | Changes | Describe
+Request = Start | Cancel | Changes | Describe
 Reply = Told | Rejected | Changed | Described
 
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)

@@ -67,7 +67,7 @@ BREAK: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "its database is newer": (
         "hub.db",
         lambda file: query(file, "UPDATE alembic_version SET version_num = '9999'"),
-        "hub.db: its version is 9999, this nanoexec knows 0001: made by a newer nanoexec: upgrade this one",
+        "hub.db: its version is 9999, this nanoexec knows 0002: made by a newer nanoexec: upgrade this one",
     ),
     "its database is something else": (
         "hub.db",

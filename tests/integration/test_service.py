@@ -231,7 +231,10 @@ def test_ctrl_c_stops_waiting_says_what_goes_on_and_leaves_it_going(fleet: Fleet
     assert out == ""
     lines = said.splitlines()
     assert lines[0] == "still running on web[1-2]"
-    found = re.fullmatch(r"stopped waiting; the runs go on: `nanoexec show (\w{16})` looks again", lines[1])
+    found = re.fullmatch(
+        r"stopped waiting; the runs go on: `nanoexec show (\w{16})` looks again, `nanoexec cancel \1` stops them",
+        lines[1],
+    )
     assert found
     assert len(lines) == 2
     for node in fleet.nodes:

@@ -16,7 +16,7 @@ AGENT: Final = "nanoexec-agent.service"
 RUNNER: Final = "nanoexec-runner.service"
 ENOUGH: Final = 2.5  # of ten, as `systemd-analyze security` counts exposure
 # Each thing that somebody might do who has taken the agent over. Says of each "done", or why not.
-PROBE: Final = '''
+PROBE: Final = """
 import json, os, socket, subprocess, sys
 
 def write(path):
@@ -53,7 +53,7 @@ for what, act in acts.items():
         told[what] = error.strerror
 with open("/var/lib/nanoexec/agent/told.json", "w") as file:
     json.dump(told, file)
-'''
+"""
 # Of the unit, everything stays but what is executed, and that it ends.
 INSTEAD: Final = """[Service]
 Type=oneshot
@@ -219,7 +219,9 @@ def test_a_triggered_command_is_where_the_same_command_is_under_cron(estate: Est
     node.put(PLACED, "/etc/nanoexec/actions.d/place.toml")
     deliveries: dict[str, Any] = estate.trigger(f"{name}:place")
     triggered = deliveries[name]["run"]["output"]
-    node.put("* * * * * root /usr/local/bin/place >/srv/place.new && mv /srv/place.new /srv/place\n", "/etc/cron.d/place")
+    node.put(
+        "* * * * * root /usr/local/bin/place >/srv/place.new && mv /srv/place.new /srv/place\n", "/etc/cron.d/place"
+    )
     with fast_cron(node):
         wait_until(lambda: node.attempt("test", "-s", "/srv/place").returncode == 0, "cron has run it", PATIENCE)
     node.run("rm", "/etc/cron.d/place")

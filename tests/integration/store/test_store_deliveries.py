@@ -6,7 +6,14 @@ import pytest
 
 from nanoexec.errors import StoreError, UsageError
 from nanoexec.model import Cause, Delivery, DeliveryState, Outcome, Output, Run
-from nanoexec.record import HistoryEntry, RunReported, StoredTrigger, TriggerDetail
+from nanoexec.record import (
+    DeliveryCancelled,
+    HistoryEntry,
+    RunReported,
+    StoredTrigger,
+    TriggerDetail,
+    TriggerIssued,
+)
 from nanoexec.store import Store
 from tests.integration.store.records import identifier, issued, local, moved, triggered
 
@@ -20,7 +27,7 @@ def test_an_open_trigger_comes_back_whole_with_every_delivery(store: Store) -> N
     assert store.open_triggers() == [StoredTrigger(change.trigger, change.order, "ALL", states)]
 
 
-@pytest.mark.parametrize("state", [S.FINISHED, S.REFUSED, S.EXPIRED, S.CANCELLED, S.LOST])
+@pytest.mark.parametrize("state", [S.FINISHED, S.REFUSED, S.EXPIRED, S.LOST])
 def test_a_trigger_is_not_open_once_its_last_delivery_is_over(store: Store, state: DeliveryState) -> None:
     store.commit([issued("a", "web1")])
     assert len(store.open_triggers()) == 1
@@ -34,6 +41,47 @@ def test_a_trigger_stays_open_while_a_delivery_is_under_way(store: Store, state:
     assert [found.deliveries for found in store.open_triggers()] == [{"web1": state}]
 
 
+def test_what_was_taken_back_is_remembered_with_who_did_it_first_until_the_node_has_spoken(store: Store) -> None:
+    a = identifier("a")
+    store.commit([issued("a", "web1", "web2"), moved("a", "web2", S.RUNNING)])
+    store.commit([DeliveryCancelled(a, "web1", "bob", 110.0), moved("a", "web1", S.CANCELLED, 110.0)])
+    store.commit([DeliveryCancelled(a, "web2", "bob", 110.0), DeliveryCancelled(a, "web2", "eve", 120.0)])
+    (found,) = store.open_triggers()
+    assert (found.deliveries, found.cancels) == (
+        {"web1": S.CANCELLED, "web2": S.RUNNING},
+        dict.fromkeys(("web1", "web2"), "bob"),
+    )
+    shown = {delivery.node: (delivery.cancelled, delivery.canceller) for delivery in store.trigger("a").deliveries}
+    assert shown == {"web1": (110.0, "bob"), "web2": (110.0, "bob")}
+    store.commit([moved("a", "web2", S.FINISHED)])
+    assert len(store.open_triggers()) == 1, "web1 may not have heard of it"
+    store.commit([moved("a", "web1", S.FINISHED)])
+    assert store.open_triggers() == []
+
+
+def test_a_chain_keeps_the_first_time_of_each_state_and_the_journal_s_word(store: Store) -> None:
+    store.commit([issued("a", "web1", "web2")])
+    for at, state in ((101.0, S.SENT), (102.0, S.ACKNOWLEDGED), (103.0, S.RUNNING), (104.0, S.FINISHED)):
+        store.commit([moved("a", "web1", state, at)])
+    store.commit([triggered("a", "web1", 104.5, boot="b1", supervisor=7, pid=8, admitted=1, began=2)])
+    chain = store.chain("a", "web1")
+    assert (chain.sent, chain.acknowledged, chain.running, chain.stored) == (101.0, 102.0, 103.0, 104.5)
+    assert chain.signed
+    run = chain.delivery.run
+    assert run is not None
+    assert (run.boot, run.supervisor, run.pid, run.admitted, run.began) == ("b1", 7, 8, 1, 2)
+    untold = store.chain("a", "web2")
+    assert (untold.sent, untold.stored, untold.delivery.run) == (None, None, None)
+    with pytest.raises(UsageError, match=f"trigger {identifier('a')} was not for web3"):
+        store.chain("a", "web3")
+
+
+def test_what_is_published_at_once_was_sent_when_it_was_issued(store: Store) -> None:
+    change = issued("a", "web1", "web2")
+    store.commit([TriggerIssued(change.trigger, change.order, "ALL", change.nodes, sent=("web1",))])
+    assert [store.chain("a", node).sent for node in ("web1", "web2")] == [100.0, None]
+
+
 def test_open_triggers_are_given_oldest_first(store: Store) -> None:
     store.commit([issued("b", "web1", at=2.0), issued("c", "web1", at=3.0), issued("a", "web1", at=1.0)])
     assert [found.trigger.issued for found in store.open_triggers()] == [1.0, 2.0, 3.0]
@@ -45,7 +93,7 @@ def test_a_delivery_keeps_its_last_state_time_and_reason(store: Store) -> None:
     assert store.trigger("a").deliveries == (Delivery(identifier("a"), "web1", S.LOST, 103.0, "silent for 2h"),)
 
 
-def test_a_run_comes_back_with_everything_but_what_only_its_node_understands(store: Store) -> None:
+def test_a_run_comes_back_with_everything(store: Store) -> None:
     whole = Run(
         identifier("r"),
         "slaughter",
@@ -66,12 +114,14 @@ def test_a_run_comes_back_with_everything_but_what_only_its_node_understands(sto
         status=-15,
         changed=False,
         shared=identifier("s"),
+        cancelled=99.2,
+        canceller="bob",
+        admitted=5,
+        began=6,
         output=Output(b"\x00\xff", b"end", 5 << 32),
     )
     store.commit([RunReported("web1", whole, 105.0)])
-    fields = {name: getattr(whole, name) for name in whole.__struct_fields__}
-    kept = Run(**(fields | {"boot": "", "supervisor": 0, "pid": None}))
-    assert store.run("r") == RunReported("web1", kept, 105.0)
+    assert store.run("r") == RunReported("web1", whole, 105.0)
 
 
 def test_a_run_reported_again_is_replaced_only_by_a_newer_one(store: Store) -> None:

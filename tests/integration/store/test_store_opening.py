@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 
 from nanoexec.errors import StoreError
+from nanoexec.record import DeliveryCancelled
 from nanoexec.store import Store, opening
 from nanoexec.store.opening import OURS, Migrations
-from tests.integration.store.records import issued, local
+from tests.integration.store.records import identifier, issued, local
 
 ADDS_A_COLUMN = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -44,8 +45,8 @@ def second(tmp_path: Path) -> Migrations:
 def _second(tmp_path: Path, script: str) -> Migrations:
     directory = tmp_path / "100% more migrations"
     shutil.copytree(OURS.directory, directory, ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / "versions/v0002.py").write_text(script)
-    return Migrations(directory, "0002")
+    (directory / "versions/v0003.py").write_text(script)
+    return Migrations(directory, "0003")
 
 
 def _query(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -133,8 +134,8 @@ def test_an_older_store_is_copied_and_upgraded(store_path: Path, second: Migrati
     old.commit([issued("a", "web1", timeout=9.0), local("r", "web1")])
     old.close()
     Store.open(store_path, second).close()
-    copy = store_path.with_name("hub.db.before-0001")
-    assert _query(store_path, "SELECT version_num FROM alembic_version") == [("0002",)]
+    copy = store_path.with_name("hub.db.before-0002")
+    assert _query(store_path, "SELECT version_num FROM alembic_version") == [("0003",)]
     assert _query(store_path, "SELECT note, (SELECT count(*) FROM deliveries) FROM triggers") == [("none", 1)]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     kept = Store.open(copy)
@@ -152,20 +153,20 @@ def test_a_failed_upgrade_leaves_the_old_store_usable(store_path: Path, tmp_path
     old.close()
     before = _query(store_path, "SELECT sql FROM sqlite_master ORDER BY name")
     for _ in range(2):  # trying again does not make it worse
-        with _one_line(store_path, r"from version 0001 to 0002 failed and changed nothing: .*no.such.luck"):
+        with _one_line(store_path, r"from version 0002 to 0003 failed and changed nothing: .*no.such.luck"):
             Store.open(store_path, failing)
     assert _query(store_path, "SELECT sql FROM sqlite_master ORDER BY name") == before
     again = Store.open(store_path)
     assert (again.open_triggers()[0].trigger.timeout, len(again.history(limit=9))) == (9.0, 2)
     again.commit([local("s", "web1")])
     again.close()
-    assert sorted(file.name for file in tmp_path.glob("hub.db*")) == ["hub.db", "hub.db.before-0001"]
+    assert sorted(file.name for file in tmp_path.glob("hub.db*")) == ["hub.db", "hub.db.before-0002"]
 
 
 def test_a_newer_store_is_refused_and_not_touched(store_path: Path, second: Migrations) -> None:
     Store.open(store_path, second).close()
     before = store_path.read_bytes()
-    with _one_line(store_path, r"its version is 0002, this nanoexec knows 0001: made by a newer nanoexec: upgrade"):
+    with _one_line(store_path, r"its version is 0003, this nanoexec knows 0002: made by a newer nanoexec: upgrade"):
         Store.open(store_path)
     assert store_path.read_bytes() == before
 
@@ -173,7 +174,7 @@ def test_a_newer_store_is_refused_and_not_touched(store_path: Path, second: Migr
 def test_a_store_of_no_known_version_is_refused(store_path: Path) -> None:
     with closing(sqlite3.connect(store_path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'x1'")
-    with _one_line(store_path, r"its version is x1, this nanoexec knows 0001: restore a backup"):
+    with _one_line(store_path, r"its version is x1, this nanoexec knows 0002: restore a backup"):
         Store.open(store_path)
 
 
@@ -182,7 +183,7 @@ def test_a_store_of_no_known_version_is_refused(store_path: Path) -> None:
     [
         "",
         "CREATE TABLE theirs (x)",
-        "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('0001')",
+        "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('0002')",
         "CREATE TABLE alembic_version (version_num); CREATE TABLE meta (key, value)",
     ],
 )
@@ -307,3 +308,29 @@ def test_a_backup_overwrites_nothing(store: Store, store_path: Path) -> None:
         store.backup(store_path)
     with _one_line(store_path.parent / "none/copy.db", "No such file or directory"):
         store.backup(store_path.parent / "none/copy.db")
+
+
+OF_THE_FIRST_VERSION = """
+INSERT INTO triggers VALUES
+    ('a000000000000000', 'uptime', 'ALL', 'ALL', 100, 160, 'root', '{}', NULL, '[]', x'01', x'');
+INSERT INTO deliveries VALUES ('a000000000000000', 'web1', 'finished', 102, '');
+INSERT INTO deliveries VALUES ('a000000000000000', 'web2', 'sent', 100, '');
+INSERT INTO runs VALUES
+    ('web1', 'a000000000000000', 'a000000000000000', 'uptime', 'trigger', 'root', 2, 102, 98, 99, 99.5, 0.5,
+     'succeeded', '', 0, NULL, NULL, '{}', '[]', 5, x'646f6e650a', x'');
+"""
+
+
+def test_a_store_of_the_first_version_keeps_everything_and_can_be_used_on(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    first = Migrations(OURS.directory, "0001")
+    opening.prepare(path, first)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(OF_THE_FIRST_VERSION)
+    with closing(Store.open(path)) as store:
+        done, sent = store.trigger("a").deliveries
+        assert done.run is not None
+        assert (done.run.outcome, done.run.output.text(), done.run.admitted) == ("succeeded", "done\n", 0)
+        assert (sent.state, sent.cancelled) == ("sent", None)
+        store.commit([DeliveryCancelled(identifier("a"), "web2", "bob", 5.0), local("r", "web1")])
+        assert store.open_triggers()[0].cancels == {"web2": "bob"}

@@ -101,6 +101,8 @@ def test_json_has_every_key_and_plain_values_only() -> None:
         "updated": 1001.0,
         "reason": "",
         "run": None,
+        "cancelled": None,
+        "canceller": "",
     }
     assert type(built["state"]) is str
 

@@ -68,6 +68,16 @@ class Conversation(RuleBasedStateMachine):
     def orders_go_to_the_runner(self, name: str, reached: bool, told: bool) -> None:  # noqa: FBT001
         self.world.nodes[name].hand_over(self.world.now, reached=reached, told=told)
 
+    @precondition(lambda self: bool(self.world.records.triggers))
+    @rule(place=st.integers(0, 20), whom=st.sampled_from([None, None, "web1", "db1,web2"]))
+    def an_operator_takes_it_back(self, place: int, whom: str | None) -> None:
+        issued = sorted(self.world.records.triggers)
+        self.world.cancel(issued[place % len(issued)], whom)
+
+    @rule(name=names, reached=often, told=often)
+    def cancellations_go_to_the_runner(self, name: str, reached: bool, told: bool) -> None:  # noqa: FBT001
+        self.world.nodes[name].take_back(self.world.now, reached=reached, told=told)
+
     @rule(name=names, place=st.integers(0, 5), told=st.booleans())
     def a_run_ends(self, name: str, place: int, told: bool) -> None:  # noqa: FBT001
         node = self.world.nodes[name]
@@ -109,6 +119,12 @@ class Conversation(RuleBasedStateMachine):
     def nothing_is_ever_started_twice(self) -> None:
         for node in self.world.nodes.values():
             assert all(times == 1 for times in node.runner.starts.values())
+
+    @invariant()
+    def nothing_that_was_called_off_has_started(self) -> None:
+        for node in self.world.nodes.values():
+            off = [id_ for id_, run in node.runner.journal.items() if run.outcome and run.started is None]
+            assert not any(node.runner.starts[id_] for id_ in off)
 
     @invariant()
     def what_the_hub_remembers_is_what_is_on_disk(self) -> None:

@@ -4,6 +4,7 @@ Both cores are the real ones and speak in encoded frames. The store is what `rec
 keeps the journal's contract: an id that it knows is never started again.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +18,7 @@ from nanoexec.hub.core import Decision, HubCore
 from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
 from nanoexec.model import FINAL, Cause, DeliveryState, Instant, Node, Outcome, Run, identifier
-from nanoexec.record import Change, DeliveryMoved, RunReported, StoredTrigger, TriggerIssued
+from nanoexec.record import Change, DeliveryCancelled, DeliveryMoved, RunReported, StoredTrigger, TriggerIssued
 from nanoexec.wire import network, runner
 from nanoexec.wire.control import Wanted
 
@@ -38,6 +39,8 @@ class Records:
                 case TriggerIssued(trigger=trigger, nodes=nodes):
                     states = dict.fromkeys(nodes, DeliveryState.PENDING)
                     self.triggers[trigger.id] = StoredTrigger(trigger, change.order, change.target, states)
+                case DeliveryCancelled(trigger=id_, node=node, by=by):
+                    self.triggers[id_].cancels.setdefault(node, by)
                 case DeliveryMoved(trigger=id_, node=node, state=state):
                     self.triggers[id_].deliveries[node] = state
                     self.finished[id_, node] += state is DeliveryState.FINISHED
@@ -64,6 +67,15 @@ class FakeRunner:
     def end(self, id_: str) -> Run:
         self._write(msgspec.structs.replace(self.journal[id_], ended=START + 1, outcome=Outcome.SUCCEEDED, status=0))
         return self.journal[id_]
+
+    def cancel(self, wish: runner.Cancel) -> Run:
+        """Never to be started, or stopped."""
+        known = self.journal.get(wish.trigger)
+        if known is None:
+            known = Run(wish.trigger, wish.action, Cause.TRIGGER, wish.issuer, START)
+        if known.outcome is None:
+            self._write(msgspec.structs.replace(known, ended=START + 1, outcome=Outcome.CANCELLED))
+        return self.journal[wish.trigger]
 
     def under_way(self) -> list[str]:
         return sorted(id_ for id_, run in self.journal.items() if run.outcome is None)
@@ -132,6 +144,19 @@ class Machine:
             else:
                 self.core.handovers.failed(offer.id, "the runner hung up", steady)
 
+    def take_back(self, steady: float, *, reached: bool, told: bool) -> None:
+        """What is to be cancelled goes to the runner, with the same luck."""
+        for wish in self.core.cancels.due(steady):
+            if not reached:
+                self.core.cancel_rejected(wish.trigger, "no runner", self.at(steady), final=False)
+                continue
+            run = self.runner.cancel(wish)
+            if told:
+                self.core.told(run)
+                self.core.cancels.done(wish.trigger)
+            else:
+                self.core.cancel_rejected(wish.trigger, "the runner hung up", self.at(steady), final=False)
+
     def end(self, id_: str, *, told: bool) -> None:
         run = self.runner.end(id_)
         if told:
@@ -166,7 +191,7 @@ class World:
     def _new_hub(self) -> HubCore:
         ledger = Ledger()
         for stored in self.records.triggers.values():
-            if not set(stored.deliveries.values()) <= FINAL:
+            if not set(stored.deliveries.values()) <= FINAL - {DeliveryState.CANCELLED}:
                 ledger.remember(stored)
         roster = Roster([Node(name=name, key=name.ljust(16, "0"), joined=START) for name in self.nodes], [])
         return HubCore(epoch=self._new_id(), interval=15.0, groups={}, roster=roster, ledger=ledger)
@@ -192,6 +217,11 @@ class World:
             self._settle(self.hub.submit(wanted, "root", self._new_id(), self.at()))
         except NoTargetError:  # pragma: no cover - the roster has every name that is used here
             raise AssertionError from None
+
+    def cancel(self, trigger: str, nodes: str | None) -> None:
+        stored = self.records.triggers[trigger]
+        with contextlib.suppress(NoTargetError):
+            self._settle(self.hub.cancel(trigger, "bob", nodes, self.at(), [stored]))
 
     def run_locally(self, node: Machine) -> None:
         node.runner.start(self._new_id(), Cause.LOCAL)
@@ -244,6 +274,7 @@ class World:
                 while node.coming:
                     node.hear(0, self.now)
                 node.hand_over(self.now, reached=True, told=True)
+                node.take_back(self.now, reached=True, told=True)
                 for id_ in node.runner.under_way():
                     node.end(id_, told=True)
                 node.relay(self.now, reached=True)

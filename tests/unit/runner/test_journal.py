@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from nanoexec.errors import StoreError
 from nanoexec.model import Cause, Outcome, Output, Run, identifier
+from nanoexec.runner.glance import Glance
 from nanoexec.runner.journal import MAX_BATCH_BYTES, Journal
 from nanoexec.runner.process import this_process
 from nanoexec.runner.recovery import recover
@@ -59,13 +60,13 @@ def test_everything_of_a_run_comes_back_as_it_was(journal: Journal) -> None:
     journal.note_pid(run.id, 4711)
     ended = succeeded(run, pid=4711, changed=True, reason="well", output=Output(head=b"\xff\0", tail=b"end", size=99))
     told = journal.finish(ended)
-    assert told == journal.find(run.id) == replace(ended, change=3)
+    assert told == journal.find(run.id) == replace(ended, change=3, admitted=1, began=1)
 
 
 def test_an_id_is_admitted_once_and_the_first_run_is_given_back(journal: Journal) -> None:
     run = a_run()
     assert admit(journal, run) is None
-    assert admit(journal, replace(run, by="mallory", started=5.0)) == replace(run, change=1)
+    assert admit(journal, replace(run, by="mallory", started=5.0)) == replace(run, change=1, admitted=1)
 
 
 def test_an_admitted_run_is_on_disk_for_another_process_and_synchronous_is_full(journal: Journal, path: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_newer_journal_is_left_alone_and_both_versions_are_named(path: Path) -
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
-    with pytest.raises(StoreError, match=r"journal\.db: the journal has version 7, this side knows 1: upgrade"):
+    with pytest.raises(StoreError, match=r"journal\.db: the journal has version 7, this side knows 2: upgrade"):
         Journal.open(path, ID)
 
 
@@ -326,3 +327,80 @@ def test_last_and_running_find_the_run_by_its_action(journal: Journal) -> None:
     journal.finish(succeeded(running))
     assert journal.running("uptime") is None
     assert journal.last("uptime").id == running.id
+
+
+# Taking back, and an older journal
+
+VERSION_1 = """
+ALTER TABLE runs DROP COLUMN cancelled;
+ALTER TABLE runs DROP COLUMN canceller;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_run_that_waits_is_called_off_and_cannot_start_or_end_otherwise(journal: Journal) -> None:
+    run = a_run()
+    admit(journal, run)
+    assert journal.call_off(run.id, by="bob", at=150.0)
+    known = journal.find(run.id)
+    assert known is not None
+    assert (known.outcome, known.reason, known.started) == (
+        Outcome.CANCELLED,
+        "cancelled by bob before it started",
+        None,
+    )
+    assert (known.cancelled, known.canceller, known.by) == (150.0, "bob", "alice")
+    with pytest.raises(StoreError, match="will not be started"):
+        journal.start(run.id, 160.0)
+    assert journal.finish(succeeded(run)) == known
+    assert not journal.call_off(run.id, by="eve", at=170.0)
+
+
+def test_a_run_that_has_started_is_not_called_off_but_noted_once(journal: Journal) -> None:
+    run = a_run(started=1.0)
+    admit(journal, run)
+    assert not journal.call_off(run.id, by="bob", at=150.0)
+    assert journal.note_cancellation(run.id, by="bob", at=150.0)
+    assert not journal.note_cancellation(run.id, by="eve", at=160.0)
+    ended = journal.finish(succeeded(run))
+    assert (ended.outcome, ended.cancelled, ended.canceller) == (Outcome.SUCCEEDED, 150.0, "bob")
+    assert not journal.note_cancellation(run.id, by="eve", at=170.0)
+
+
+def test_an_orphan_that_somebody_had_cancelled_says_so(journal: Journal) -> None:
+    run = a_run(started=1.0, supervisor=1 << 22)
+    journal.admit(run, 1)
+    journal.note_cancellation(run.id, by="bob", at=150.0)
+    (interrupted,) = recover(journal, 200.0)
+    assert interrupted.outcome is Outcome.INTERRUPTED
+    assert interrupted.reason.endswith("may still be running, after bob had cancelled it")
+
+
+def test_a_journal_of_the_first_version_is_upgraded_and_keeps_its_runs(path: Path) -> None:
+    run = a_run(started=1.0)
+    with Journal.open(path, ID) as journal:
+        admit(journal, run)
+        journal._connection.executescript(VERSION_1)
+    with Journal.open(path, ID) as journal, Journal.open(path, ID) as other:
+        assert journal.find(run.id) == replace(run, change=1, admitted=1, began=1)
+        assert journal.note_cancellation(run.id, by="bob", at=150.0)
+        assert other.find(run.id) == journal.find(run.id)
+        assert journal._connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_a_slot_of_a_crontab_can_use_a_journal_that_nobody_has_upgraded_yet(path: Path) -> None:
+    with Journal.open(path, ID) as journal:
+        journal._connection.executescript(VERSION_1)
+    Glance(str(path)).note_skip("uptime", by="root", reason="not needed", now=9.0)
+    with Journal.open(path, ID) as journal:
+        (run,), _ = journal.changes(0, 9)
+        assert (run.reason, run.canceller) == ("not needed", "")
+
+
+def test_runs_are_found_by_the_beginning_of_their_id(journal: Journal) -> None:
+    runs = [a_run(id=text.ljust(16, "0")) for text in ("ab1", "ab2", "b")]
+    for run in runs:
+        admit(journal, run)
+    assert [run.id[:3] for run in journal.beginning("ab")] == ["ab1", "ab2"]
+    assert [run.id for run in journal.beginning(runs[2].id)] == [runs[2].id]
+    assert journal.beginning("c") == ()

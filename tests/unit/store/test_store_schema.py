@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from nanoexec.model import Cause, DeliveryState, Outcome
-from nanoexec.record import NodeHeard, NodeJoined, NodeRevoked, TokenMade, TokenUsed
+from nanoexec.record import DeliveryCancelled, NodeHeard, NodeJoined, NodeRevoked, TokenMade, TokenUsed
 from nanoexec.store import Store, changes, purging
 from nanoexec.store.opening import OURS
 from nanoexec.store.schema import METADATA
@@ -26,6 +26,7 @@ from tests.integration.store.records import identifier, issued, local, moved, tr
 EVERY_CHANGE = (
     issued("a", "web1", "web2"),
     moved("a", "web1", DeliveryState.SENT),
+    DeliveryCancelled(identifier("a"), "web1", "bob", 1.0),
     triggered("a", "web1"),
     local("b", "web2"),
     NodeJoined("web1", identifier("k"), 1.0),
@@ -82,7 +83,7 @@ def test_the_schema_compiles_for_postgresql() -> None:
     assert "DOUBLE PRECISION" in ddl
     assert "BYTEA" in ddl
     assert "BOOLEAN" in ddl
-    assert sum("WHERE" in index for index in indexes) == 3
+    assert sum("WHERE" in index for index in indexes) == 4
 
 
 def test_what_is_written_compiles_for_postgresql() -> None:
@@ -141,6 +142,8 @@ def test_no_other_question_reads_a_whole_table_either(plans: tuple[Store, list[s
     store.open_triggers()
     store.commit(EVERY_CHANGE)
     store.trigger("a")
+    store.trigger_id("a")
+    store.chain("a", "web1")
     store.run("b")
     store.purge(50.0)
     assert any("ix_deliveries_open" in step for step in steps)

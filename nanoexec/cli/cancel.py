@@ -1,0 +1,135 @@
+"""``nanoexec cancel``: take a trigger back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import typer
+
+from nanoexec.cli.options import OUTPUT, ROOT, Format, example, paths
+
+if TYPE_CHECKING:
+    from nanoexec.cli.tally import Tally
+    from nanoexec.config import Paths
+    from nanoexec.errors import ExitCode
+    from nanoexec.wire.control import Cancel, Cancelling
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "cancel", epilog=example("nanoexec cancel 3f9k", "nanoexec cancel 3f9k --nodes 'web[01-20]' --no-wait")
+    )(cancel)
+
+
+def cancel(
+    id_: str = typer.Argument(..., metavar="ID", help="A trigger's id, or the beginning of it."),
+    nodes: Optional[str] = typer.Option(None, "--nodes", metavar="TARGET", help="Only on these of its nodes."),
+    no_wait: bool = typer.Option(False, "--no-wait", help="Return once the hub has it on disk."),
+    output: Format = OUTPUT,
+    root: Path = ROOT,
+) -> None:
+    """Take a trigger back: where it has not started it never will, where it runs it is stopped.
+
+    A run gets SIGTERM, and SIGKILL after the action's kill_after. Nodes that are away hear of it when they return.
+
+    Exit status: 0 all were stopped or never start, 3 some had ended by themselves, 4 some have not answered yet, 5 no
+    node of it matched.
+    """
+    from nanoexec.wire.control import Cancel
+
+    request = Cancel(id=id_.lower(), nodes=nodes, watch=not no_wait)
+    raise typer.Exit(_see_through(paths(root), request, output))
+
+
+def _see_through(where: "Paths", request: "Cancel", output: Format) -> "ExitCode":
+    from nanoexec.cli import render
+    from nanoexec.cli.ask import HubConnection
+    from nanoexec.cli.tally import Tally
+    from nanoexec.cli.wait import follow
+    from nanoexec.errors import ExitCode, ProtocolError
+    from nanoexec.model import FINAL
+    from nanoexec.target import fold
+    from nanoexec.wire.control import Cancelling
+
+    with HubConnection(where) as hub:
+        try:
+            hub.send(request)
+            reply = hub.receive()
+            if not isinstance(reply, Cancelling):
+                raise ProtocolError("the hub did not say whether it cancelled the trigger")
+            tally = Tally(reply.trigger, [delivery.node for delivery in reply.deliveries], (), reply.unknown)
+            tally.update(reply.deliveries)
+            tally.away.update(reply.away)
+            if reply.unknown:
+                render.tell(f"nanoexec: no part of trigger {reply.trigger.id}: {fold(reply.unknown)}")
+            if not request.watch:
+                return _leave(reply, output)
+            follow(hub, tally, output)
+        except KeyboardInterrupt:
+            render.tell(f"stopped waiting; the cancellation stands: `nanoexec show {request.id}` looks again")
+            return ExitCode.INTERRUPTED
+    told = {delivery.node for delivery in tally.done()} - {d.node for d in reply.deliveries if d.state in FINAL}
+    _look_again(where, tally)
+    _print(tally, set(reply.over) - {delivery.node for delivery in tally.cancelled()}, told, output)
+    return exit_code(tally)
+
+
+def exit_code(tally: "Tally") -> "ExitCode":
+    """The worst that can be said: that it ended by itself, then that nobody knows yet."""
+    from nanoexec.errors import ExitCode
+
+    cancelled = len(tally.cancelled())
+    if len(tally.done()) > cancelled:
+        return ExitCode.RUN_FAILED
+    return ExitCode.OK if cancelled == len(tally.deliveries) and not tally.unknown else ExitCode.NO_ANSWER
+
+
+def _leave(reply: "Cancelling", output: Format) -> "ExitCode":
+    from nanoexec.cli import render
+    from nanoexec.errors import ExitCode
+
+    if output is Format.TEXT:
+        late = f", too late for {len(reply.over)} of them" if reply.over else ""
+        render.say(f"trigger {reply.trigger.id} cancelled for {len(reply.deliveries)} nodes{late}")
+        render.tell(f"nanoexec: `nanoexec show {reply.trigger.id}` shows what becomes of it")
+    else:
+        nodes = [delivery.node for delivery in reply.deliveries]
+        render.print_json({"trigger": reply.trigger.id, "nodes": nodes, "over": list(reply.over)}, indent=None)
+    return ExitCode.OK
+
+
+def _look_again(where: "Paths", tally: "Tally") -> None:
+    """Everything of each delivery: how those ended that were over before anybody watched, and who came first."""
+    from nanoexec.cli.ask import ask
+    from nanoexec.wire.control import Show, Shown
+
+    shown = ask(where, Show(id=tally.trigger.id))
+    if isinstance(shown, Shown) and shown.trigger is not None:
+        tally.update(delivery for delivery in shown.trigger.deliveries if delivery.node in tally.deliveries)
+
+
+def _print(tally: "Tally", before: set[str], told: set[str], output: Format) -> None:
+    """``before``: nodes for which it was too late; ``told``: those of which a line has been printed already."""
+    import sys
+
+    from nanoexec.cli import render
+    from nanoexec.target import fold
+
+    code = exit_code(tally)
+    if output is Format.JSON:
+        deliveries = render.plain(tuple(tally.deliveries.values()))
+        render.print_json({"trigger": tally.trigger.id, "deliveries": deliveries, "exit_code": int(code)})
+        return
+    if output is Format.JSONL:
+        for delivery in tally.deliveries.values():
+            if delivery.node not in told:
+                render.print_json(render.plain(delivery), indent=None)
+        return
+    ended = [delivery for delivery in tally.done() if delivery.node not in before]
+    render.say(*render.results(ended, colour=render.wants_colour(sys.stdout)))
+    waiting = [delivery for delivery in tally.deliveries.values() if delivery not in tally.done()]
+    for state in sorted({delivery.state for delivery in waiting}):
+        render.say(f"{fold(d.node for d in waiting if d.state == state)}  {state}, and has not answered yet")
+    if before:
+        render.say(f"{fold(before)}  had ended before")
+    render.tell(f"{tally.trigger.action} {tally.trigger.id}: {tally.summary()}")
