@@ -3,7 +3,7 @@
 import typer
 
 from nanoexec import __version__
-from nanoexec.cli import actions, agent, cron, demo, doctor, history, hub, nodes, original, overdue, trigger
+from nanoexec.cli import actions, agent, cron, demo, doctor, history, hub, nodes, original, overdue, status, trigger
 from nanoexec.cli.options import example
 from nanoexec.cli.plain import Commands
 
@@ -30,7 +30,7 @@ def _main(
     pass
 
 
-for module in (trigger, history, overdue, actions, doctor, original, demo):
+for module in (trigger, history, overdue, actions, status, doctor, original, demo):
     module.register(app)
 groups = {"hub": hub.app, "agent": agent.app, "nodes": nodes.app, "actions": actions.app, "cron": cron.app}
 for name, group in groups.items():

@@ -4,23 +4,23 @@
 """
 
 import asyncio
-import fcntl
 import grp
 import logging
-import os
 import signal
 import sys
 import time
-from pathlib import Path
+from contextlib import closing
 
 from nanoexec import clock, config, files, logs, systemd
 from nanoexec.errors import ConfigError, NanoexecError, UnavailableError
 from nanoexec.hub.control import ControlSocket
+from nanoexec.hub.echo import Echo, ear
 from nanoexec.hub.joining import Joining
+from nanoexec.hub.lock import locked
 from nanoexec.hub.service import Hub
 from nanoexec.keys import ca, credentials, token
 from nanoexec.store import Store
-from nanoexec.transport.nng import NngHubTransport, serve_join
+from nanoexec.transport.nng import NngHubTransport, NngNodeTransport, serve_join
 
 _log = logging.getLogger("nanoexec.hub")
 
@@ -42,9 +42,7 @@ async def _serve(paths: config.Paths) -> None:
     own = credentials.load_hub(paths.hub_state)
     authority = credentials.load_ca(paths.hub_state)
     group = _group(settings.operators, paths)
-    lock = _take_lock(paths.hub_state)
-    store = Store.open(paths.hub_store)
-    try:
+    with locked(paths.hub_state), closing(Store.open(paths.hub_store)) as store:
         hub = Hub(
             settings,
             store=store,
@@ -54,6 +52,7 @@ async def _serve(paths: config.Paths) -> None:
             pin=token.pin_of(authority.certificate),
             now=clock.now,
         )
+        hub.listen_to_itself(_echo(hub, authority))
         hub.let_join(
             Joining(
                 hub.clerk,
@@ -68,9 +67,18 @@ async def _serve(paths: config.Paths) -> None:
             )
         )
         await _run(hub, paths, group)
-    finally:
-        store.close()
-        os.close(lock)
+
+
+def _echo(hub: Hub, authority: credentials.Authority) -> Echo:
+    """What hears the hub as its nodes do."""
+    settings = hub.config
+    peer, own = ear(authority, settings.name)
+
+    def transport() -> NngNodeTransport:
+        publish, report = hub.ports
+        return NngNodeTransport(_url(settings.here, publish), _url(settings.here, report), own, settings.name)
+
+    return Echo(peer, transport, interval=settings.beacon_interval, now=clock.now)
 
 
 async def _run(hub: Hub, paths: config.Paths, group: int | None) -> None:
@@ -104,17 +112,6 @@ def read_config(paths: config.Paths) -> config.HubConfig:
     if not paths.hub_config.exists():
         raise ConfigError(f"{paths.hub_config}: not there: `nanoexec hub init --name NAME` writes it")
     return config.parse_hub(files.read_bytes(paths.hub_config, "the hub's configuration"), paths.hub_config)
-
-
-def _take_lock(state: Path) -> int:
-    """One hub per state directory. Raises `UnavailableError`."""
-    descriptor = os.open(state / "hub.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UnavailableError(f"{state}: another hub is already running on this directory") from None
-    return descriptor
 
 
 def _group(name: str | None, paths: config.Paths) -> int | None:

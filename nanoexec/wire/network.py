@@ -11,7 +11,20 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from nanoexec.errors import ProtocolError
-from nanoexec.model import ActionOffer, DeliveryState, Identifier, Moment, NodeName, Order, Reason, Run, Trigger, Value
+from nanoexec.model import (
+    ActionOffer,
+    Cursor,
+    DeliveryState,
+    Identifier,
+    Moment,
+    NodeName,
+    Order,
+    Reason,
+    Run,
+    ShortText,
+    Trigger,
+    Value,
+)
 from nanoexec.wire.fault import FAULTS, plain
 
 PROTOCOL: Final = 1
@@ -21,7 +34,7 @@ TOPIC_HUB: Final = b"hub:"
 _ORDER_MAGIC: Final = b"nanoexec trigger 1\0"  # what is signed can be nothing but a trigger
 _VERSION: Final = bytes([PROTOCOL])
 
-Epoch = Annotated[str, msgspec.Meta(max_length=64)]
+Epoch = ShortText
 Sequence = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -61,13 +74,16 @@ class Publication(Message, frozen=True, tag="trigger"):
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """Who I am, my clock, my actions. Repeated as a heartbeat, then with ``actions`` None: unchanged."""
+    """Who I am, my clock, my actions, how far you have my journal. Repeated as a heartbeat, then with ``actions`` None:
+    unchanged.
+    """
 
-    version: Annotated[str, msgspec.Meta(max_length=64)]
+    version: ShortText
     time: Moment
     actions: tuple[ActionOffer, ...] | None = None
     epoch: Epoch = ""
     sequence: Sequence = 0
+    cursor: Cursor | None = None
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -93,7 +109,11 @@ class Bye(Message, frozen=True, tag="bye"):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Answer to hello: the offers that the hub believes this node does not have. ``more``: ask again after these."""
+    """Answer to hello: the offers that the hub believes this node does not have. ``more``: ask again after these.
+
+    ``cursor`` is how much of the node's journal the hub is sure to have: whoever has agreed on another with an earlier
+    epoch goes back to it. Only a node that has said its own is told.
+    """
 
     node: NodeName
     epoch: Epoch
@@ -102,6 +122,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     interval: Annotated[float, msgspec.Meta(gt=0, le=86400)]
     offers: tuple[Offer, ...] = ()
     more: bool = False
+    cursor: Cursor | None = None
 
 
 class Received(Message, frozen=True, tag="received"):
