@@ -41,6 +41,11 @@ class HubConfig(Value, frozen=True):
     operators: UserName | None = None
     history_days: Days = 90
 
+    @property
+    def here(self) -> str:
+        """The address at which the hub is reached from its own machine."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind, self.bind)  # noqa: S104 - read here, not bound
+
 
 class Joined(Value, frozen=True):
     """``joined.toml``: what joining decides, written by ``nanoexec agent join`` and by nothing else.
@@ -123,6 +128,16 @@ class Paths(msgspec.Struct, frozen=True):
     def beacon(self) -> Path:
         """Its modification time is when the agent last heard the hub."""
         return self.agent_state / "beacon"
+
+    @property
+    def link(self) -> Path:
+        """Whether the agent's link is up, as it wrote when that last changed."""
+        return self.agent_state / "link"
+
+    @property
+    def cursor(self) -> Path:
+        """How far the agent has relayed the journal."""
+        return self.agent_state / "cursor"
 
     @property
     def journal(self) -> Path:

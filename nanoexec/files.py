@@ -30,7 +30,7 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            _give_to_owner_of(path.parent, file.fileno())
+            give_to_owner_of(path.parent, file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -53,7 +53,8 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _give_to_owner_of(directory: Path, descriptor: int) -> None:
+def give_to_owner_of(directory: Path, descriptor: int) -> None:
+    """What root makes in somebody's directory is to be theirs. Raises `OSError`."""
     owner = directory.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -24,6 +24,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Number = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Reason = Annotated[str, msgspec.Meta(max_length=4 * MAX_REASON)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]  # of a user, for the record
+ShortText = Annotated[str, msgspec.Meta(max_length=64)]
 Arguments = dict[str, str]
 
 EVERY_NODE: Final = "ALL"
@@ -248,8 +249,23 @@ class ActionOffer(Value, frozen=True, array_like=True):
     interval: Duration | None = None
 
 
+class Cursor(Value, frozen=True):
+    """How far a node's journal has been relayed: up to ``change`` of the journal with this id, the hub has stored it.
+
+    That was agreed on with a hub of this ``epoch``. One of another epoch may have lost some of it: its database may be
+    an older one than before.
+    """
+
+    journal: ShortText = ""
+    change: Count = 0
+    epoch: ShortText = ""
+
+
 class Node(Value, frozen=True):
-    """A machine on the hub's roster. ``skew`` is node clock minus hub clock in seconds, None before it first spoke."""
+    """A machine on the hub's roster. ``skew`` is node clock minus hub clock in seconds, None before it first spoke.
+
+    ``relayed`` is how much of its journal is stored here at least; its ``epoch`` does not matter.
+    """
 
     name: NodeName
     key: str
@@ -260,6 +276,7 @@ class Node(Value, frozen=True):
     version: str = ""
     actions: tuple[ActionOffer, ...] = ()
     revoked: float | None = None
+    relayed: Cursor = Cursor()
 
 
 def identifier(random_bytes: bytes) -> str:

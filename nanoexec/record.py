@@ -11,6 +11,7 @@ from nanoexec.model import (
     ActionName,
     ActionOffer,
     Cause,
+    Cursor,
     Delivery,
     DeliveryState,
     Identifier,
@@ -78,13 +79,14 @@ class NodeRevoked(Value, frozen=True):
 
 
 class NodeHeard(Value, frozen=True):
-    """What a node said of itself in its last hello."""
+    """What a node said of itself in its last hello, and how far its journal is stored here."""
 
     name: NodeName
     seen: float
     skew: float
     version: str
     actions: tuple[ActionOffer, ...]
+    relayed: Cursor = Cursor()
 
 
 class TokenMade(Value, frozen=True):

@@ -6,7 +6,7 @@ _nanoexec_table() {
     within='' options='' valued='' takes=''
     case $1 in
     '')
-        within='trigger exec history show overdue run doctor listen send demo hub agent nodes actions cron'
+        within='trigger exec cancel history show prove overdue run status doctor listen send demo hub agent nodes actions cron'
         options='--version -h --help'
         ;;
     'trigger')
@@ -19,6 +19,11 @@ _nanoexec_table() {
         valued='--expires=anything --timeout=anything --sign=file -o=text|json|jsonl --output=text|json|jsonl --root=directory'
         takes='target anything...'
         ;;
+    'cancel')
+        options='--nodes --no-wait -o --output --root -h --help'
+        valued='--nodes=target -o=text|json|jsonl --output=text|json|jsonl --root=directory'
+        takes='anything'
+        ;;
     'history')
         options='--node --action --since --limit -o --output --root -h --help'
         valued='--node=node --action=action --since=anything --limit=anything -o=text|json --output=text|json --root=directory'
@@ -27,6 +32,11 @@ _nanoexec_table() {
         options='-o --output --root -h --help'
         valued='-o=text|json --output=text|json --root=directory'
         takes='anything'
+        ;;
+    'prove')
+        options='-o --output --root -h --help'
+        valued='-o=text|json --output=text|json --root=directory'
+        takes='anything node'
         ;;
     'overdue')
         options='-o --output --root -h --help'
@@ -37,6 +47,10 @@ _nanoexec_table() {
         options='-a --argument --root --config -h --help'
         valued='-a=anything --argument=anything --root=directory --config=file'
         takes='action'
+        ;;
+    'status')
+        options='-o --output --root -h --help'
+        valued='-o=text|json --output=text|json --root=directory'
         ;;
     'doctor')
         options='-o --output --root -h --help'
@@ -57,7 +71,7 @@ _nanoexec_table() {
         valued='--nodes=anything'
         ;;
     'hub')
-        within='init serve token status signing-key'
+        within='init serve token status backup restore signing-key'
         options='-h --help'
         ;;
     'hub init')
@@ -75,6 +89,16 @@ _nanoexec_table() {
     'hub status')
         options='-o --output --root -h --help'
         valued='-o=text|json --output=text|json --root=directory'
+        ;;
+    'hub backup')
+        options='--force -o --output --root --config -h --help'
+        valued='-o=text|json --output=text|json --root=directory --config=file'
+        takes='file'
+        ;;
+    'hub restore')
+        options='--force -o --output --root --config -h --help'
+        valued='-o=text|json --output=text|json --root=directory --config=file'
+        takes='file'
         ;;
     'hub signing-key')
         options='-h --help'

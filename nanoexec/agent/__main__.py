@@ -15,14 +15,17 @@ from typing import Final
 import msgspec
 
 from nanoexec import clock, logs, systemd
+from nanoexec.agent import link
 from nanoexec.agent.core import AgentCore
 from nanoexec.agent.identity import Identity, read_cursor
+from nanoexec.agent.link import LinkState
 from nanoexec.agent.membership import Signature, joined, joined_anew
 from nanoexec.agent.service import Agent
 from nanoexec.config import Paths, daemon_paths
 from nanoexec.errors import NanoexecError
 from nanoexec.files import write_atomically
 from nanoexec.model import Order
+from nanoexec.runner.process import this_process
 
 PROBE_WITHIN: Final = 5.0  # seconds
 _log = logging.getLogger("nanoexec.agent")
@@ -69,8 +72,7 @@ async def _serve(paths: Paths, identity: Identity, seen: Signature) -> None:
     from nanoexec.transport.probe import probe  # noqa: PLC0415 - as above
 
     config = identity.config
-    cursor_file = paths.agent_state / "cursor"
-    core = AgentCore(name=identity.name, verify=_verifier(config.signers), cursor=read_cursor(cursor_file))
+    core = AgentCore(name=identity.name, verify=_verifier(config.signers), cursor=read_cursor(paths.cursor))
 
     async def why() -> str:
         stages = await asyncio.to_thread(
@@ -89,7 +91,8 @@ async def _serve(paths: Paths, identity: Identity, seen: Signature) -> None:
         runner_socket=paths.runner_socket,
         journal=paths.journal,
         beacon=paths.beacon,
-        save=lambda: write_atomically(cursor_file, msgspec.json.encode(core.outbox.cursor), 0o600),
+        save=lambda: write_atomically(paths.cursor, msgspec.json.encode(core.outbox.cursor), 0o600),
+        tell_link=lambda up, since, why: link.write(paths.link, LinkState(up, since, this_process(), why)),
         now=clock.now,
         explain=why,
         jitter=random.Random(),  # noqa: S311 - spreads reconnections; nothing secret hangs on it

@@ -12,13 +12,13 @@ from typing import Final
 from nanoexec import __version__
 from nanoexec.agent.cancels import Cancels
 from nanoexec.agent.handover import Handovers
-from nanoexec.agent.outbox import Cursor, Outbox
+from nanoexec.agent.outbox import Outbox
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError
-from nanoexec.model import ActionOffer, Cause, DeliveryState, Instant, Order, Run, Value
+from nanoexec.model import ActionOffer, Cause, Cursor, DeliveryState, Instant, Order, Run, Value
 from nanoexec.target import contains
 from nanoexec.wire import network, runner
 
-SILENT_AFTER: Final = 3.0  # beacon intervals without a beacon until the hub counts as gone
+SILENT_AFTER: Final = 2.5  # beacon intervals without a beacon until the hub counts as gone
 RECHECK: Final = 30.0  # seconds between two looks at the journal while a run is known to be under way
 AGAIN: Final = 1.0  # seconds until the next hello when the hub has more offers than fit into one welcome
 READ_RUNS: Final = 100
@@ -54,7 +54,7 @@ class AgentCore:
         self._hello_at: float | None = None
         self._welcomed = False
         self._journal_news = True
-        self._reading = False
+        self._reading: Cursor | None = None  # after this, while the runner is asked for what comes then
         self._unread = False
         self._under_way: set[str] = set()
         self._recheck_at = 0.0
@@ -80,7 +80,7 @@ class AgentCore:
         return self._welcomed
 
     def hub_is_silent(self, now: Instant) -> bool:
-        """Whether the link looks dead: no beacon for three intervals."""
+        """Whether the link looks dead: no beacon for two and a half intervals."""
         return now.steady - self._beacon > SILENT_AFTER * self._interval
 
     def hub_time(self, now: Instant) -> float:
@@ -122,6 +122,7 @@ class AgentCore:
                 actions=self._actions if self._actions_news else None,
                 epoch=self._epoch,
                 sequence=self._sequence,
+                cursor=self.outbox.cursor,
             )
         return self.outbox.question() if self._welcomed else None
 
@@ -149,6 +150,9 @@ class AgentCore:
             raise ProtocolError(f"the hub knows this node as {answer.node}: set name = {answer.node!r} in agent.toml")
         self._welcomed = True
         self._epoch, self._sequence, self._interval = answer.epoch, answer.sequence, answer.interval
+        if answer.cursor and answer.epoch != self.outbox.cursor.epoch:
+            self.outbox.agree(answer.epoch, answer.cursor)
+            self._journal_news = True
         if hello.actions == self._actions:
             self._actions_news = False
         pause = 0.0 if self._actions_news else AGAIN if answer.more else answer.interval
@@ -251,7 +255,7 @@ class AgentCore:
         if not (self._welcomed and self._journal_news) or self._reading or self.outbox.reading:
             return None
         self._journal_news = False
-        self._reading = True
+        self._reading = self.outbox.cursor
         self._unread = False
         self._recheck_at = now.steady + RECHECK
         cursor = self.outbox.cursor
@@ -259,13 +263,16 @@ class AgentCore:
 
     def changed(self, reply: runner.Changed) -> None:
         """The part of the journal that was asked for."""
-        self._reading = False
+        asked, self._reading = self._reading, None
         if not self._welcomed:
+            return
+        if asked != self.outbox.cursor:  # a new epoch has set it back meanwhile: this part comes later
+            self._journal_news = True
             return
         if reply.more:
             self._journal_news = True
         if reply.journal != self.outbox.cursor.journal:
-            self.outbox.cursor = Cursor(journal=reply.journal)
+            self.outbox.cursor = Cursor(journal=reply.journal, epoch=self.outbox.cursor.epoch)
         for run in reply.runs:
             if run.outcome is not None:
                 self._under_way.discard(run.id)
@@ -275,7 +282,7 @@ class AgentCore:
 
     def changes_failed(self, reason: str, now: Instant) -> None:
         """The journal could not be read: try again with the next recheck."""
-        self._reading = False
+        self._reading = None
         self._unread = True
         self._recheck_at = now.steady + RECHECK
         self._note("journal_unread", f"the journal cannot be relayed for now: {reason}")

@@ -6,11 +6,10 @@ from pathlib import Path
 import msgspec
 
 from nanoexec import settings
-from nanoexec.agent.outbox import Cursor
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import IdentityError
 from nanoexec.keys import credentials
-from nanoexec.model import Credentials, Value
+from nanoexec.model import Credentials, Cursor, Value
 
 
 class Identity(Value, frozen=True):

@@ -8,19 +8,12 @@ the journal again.
 
 from typing import Final
 
-from nanoexec.model import DeliveryState, Run, Value
+from nanoexec.model import Cursor, DeliveryState, Run
 from nanoexec.wire.network import Ack, Answer, Denied, Question, Report
 
 REPORT_SIZE: Final = 256 << 10  # bytes of one report, but at least one run
 _RUN_SIZE: Final = 1 << 10  # bytes of everything in a run but its output, command and arguments
 REMEMBERED: Final = 1000  # runs that are known to be stored at the hub
-
-
-class Cursor(Value, frozen=True):
-    """Everything up to ``change`` in the journal with this id has been stored by the hub."""
-
-    journal: str = ""
-    change: int = 0
 
 
 class Outbox:
@@ -58,9 +51,22 @@ class Outbox:
                 self.add(run)
             elif run.started is not None and run.cause == "trigger":
                 self.ack(Ack(trigger=run.id, state=DeliveryState.RUNNING, started=run.started))
-        self._batch = Cursor(journal=journal, change=runs[-1].change if runs else self.cursor.change)
+        change = runs[-1].change if runs else self.cursor.change
+        self._batch = Cursor(journal=journal, change=change, epoch=self.cursor.epoch)
         self._awaited = {run.id for run in runs if run.id in self._runs}
         self._advance()
+
+    def agree(self, epoch: str, stored: Cursor) -> None:
+        """The hub has begun a new epoch, and has ``stored`` so much: relay anew from there.
+
+        Its database may have been put back to an earlier state. What was said since then is said again; if nothing was
+        lost, the hub has it and nothing changes.
+        """
+        change = min(self.cursor.change, stored.change) if stored.journal == self.cursor.journal else 0
+        self.cursor = Cursor(journal=self.cursor.journal, change=change, epoch=epoch)
+        self._stored.clear()
+        self._awaited.clear()
+        self._batch = None
 
     @property
     def reading(self) -> bool:

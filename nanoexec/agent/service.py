@@ -14,7 +14,7 @@ from typing import Final
 
 from nanoexec.agent import errand
 from nanoexec.agent.core import AgentCore
-from nanoexec.errors import NanoexecError, ProtocolError, UnavailableError
+from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, UnavailableError
 from nanoexec.model import Instant
 from nanoexec.transport import Link, NodeTransport
 from nanoexec.wire import network, runner
@@ -38,7 +38,8 @@ _log = logging.getLogger("nanoexec.agent")
 class Agent:
     """One agent. ``explain`` says why a dial failed (for the log); ``save`` writes the cursor; ``now`` is the clock.
 
-    ``beacon`` is the file whose time says when the hub was last heard, for the slots of crontabs.
+    ``beacon`` is the file whose time says when the hub was last heard, for the slots of crontabs. ``tell_link`` is told
+    whether the link is up, since when (wall clock) and what keeps it down, each time that this changes.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Agent:
         journal: Path,
         beacon: Path,
         save: Callable[[], None],
+        tell_link: Callable[[bool, float, str], None],
         now: Callable[[], Instant],
         explain: Callable[[], Awaitable[str]],
         jitter: random.Random,
@@ -63,6 +65,8 @@ class Agent:
         self._beacon = beacon
         self._heard_at = -HEARD_EVERY
         self._save = save
+        self._tell_link = tell_link
+        self._link: tuple[bool, float, str] | None = None
         self._saved = core.outbox.cursor
         self._now = now
         self._explain = explain
@@ -78,6 +82,7 @@ class Agent:
     async def serve(self) -> None:
         """Stay connected, for ever. Redials with full jitter, so that a fleet does not come back all at once."""
         failures = 0
+        self._note_link(up=False, why="the agent has just started")
         while True:
             began = self._now().steady
             try:
@@ -93,6 +98,7 @@ class Agent:
         for task in self._errands:
             task.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        self._note_link(up=False, why="the agent was stopped")
         self._keep_cursor()
 
     async def _lost(self, error: NanoexecError) -> None:
@@ -102,6 +108,7 @@ class Agent:
             problem = await self._explain() or problem
         if problem != self._problem:
             _log.warning("no link to the hub: %s", problem)
+        self._note_link(up=False, why=problem)
         self._problem = problem
         self.counters["links_lost"] += 1
 
@@ -150,6 +157,7 @@ class Agent:
                     self._was_welcomed = True
                     self._problem = ""
                     _log.info("welcome at the hub")
+                    self._note_link(up=True)
                 self._act()
             await self._stir.wait()
 
@@ -157,7 +165,8 @@ class Agent:
         while True:
             now = self._now()
             if self.core.hub_is_silent(now):
-                raise UnavailableError("the hub is silent: no beacon for three intervals")
+                raise UnavailableError("the hub is silent: no beacon for two and a half intervals")
+            self.core.tick(now)
             if now.steady >= self._describe_at:
                 self._describe_at = now.steady + DESCRIBE_EVERY
                 self._errand(self._describe())
@@ -280,6 +289,14 @@ class Agent:
             self._heard_at = steady
             with contextlib.suppress(OSError):  # a slot is then run that could have been skipped
                 self._beacon.touch()
+
+    def _note_link(self, *, up: bool, why: str = "") -> None:
+        before = self._link
+        since = before[1] if before and before[0] == up else self._now().wall
+        if (up, since, why) != before:
+            self._link = (up, since, why)
+            with contextlib.suppress(ConfigError):  # it is for people to read; the link itself matters more
+                self._tell_link(up, since, why)
 
     def _keep_cursor(self) -> None:
         if self.core.outbox.cursor != self._saved:

@@ -16,6 +16,7 @@ from nanoexec.cli import (
     original,
     overdue,
     prove,
+    status,
     trigger,
 )
 from nanoexec.cli.options import example
@@ -44,7 +45,7 @@ def _main(
     pass
 
 
-for module in (trigger, cancel, history, prove, overdue, actions, doctor, original, demo):
+for module in (trigger, cancel, history, prove, overdue, actions, status, doctor, original, demo):
     module.register(app)
 groups = {"hub": hub.app, "agent": agent.app, "nodes": nodes.app, "actions": actions.app, "cron": cron.app}
 for name, group in groups.items():

@@ -1,6 +1,6 @@
 """``nanoexec history`` and ``nanoexec show``: what happened."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -61,8 +61,8 @@ def show(
     reply = ask(paths(root), Show(id=id_))
     if isinstance(reply, Shown) and reply.trigger is not None:
         _show_trigger(reply.trigger, output)
-    elif isinstance(reply, Shown) and reply.run is not None:
-        _show_run(reply.run, output)
+    elif isinstance(reply, Shown):
+        _show_runs(reply.runs, output)
 
 
 def lines(entries: "Sequence[HistoryEntry]") -> list[str]:
@@ -134,14 +134,24 @@ def _cancellations(detail: "TriggerDetail") -> list[str]:
     ]
 
 
-def _show_run(reported: "RunReported", output: Plain) -> None:
+def _show_runs(reported: "Sequence[RunReported]", output: Plain) -> None:
+    from nanoexec.cli import render
+
+    if output is Plain.JSON:
+        runs = [render.plain(each.run) | {"node": each.node} for each in reported]
+        render.print_json(runs[0] if len(runs) == 1 else runs)
+        return
+    for each in reported:
+        render.say(*_run_lines(each))
+    if any(each.run.cause == "trigger" for each in reported):
+        render.tell("this hub does not know the trigger: it was restored from a backup that is older")
+
+
+def _run_lines(reported: "RunReported") -> "Iterator[str]":
     from nanoexec.cli import render
     from nanoexec.duration import format_duration
 
     run = reported.run
-    if output is Plain.JSON:
-        render.print_json(render.plain(run) | {"node": reported.node})
-        return
     word = render.outcome_word(run.outcome, changed=run.changed) if run.outcome else "running"
     took = f" in {format_duration(run.duration)}" if run.duration is not None else ""
     shown = (
@@ -150,4 +160,4 @@ def _show_run(reported: "RunReported", output: Plain) -> None:
         "",
         *run.output.text().splitlines(),
     )
-    render.say(*(render.printable(line) for line in shown))
+    return map(render.printable, shown)

@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
 from nanoexec.cli.options import CONFIG, PLAIN, ROOT, Plain, example, paths
 from nanoexec.cli.plain import Commands
+
+if TYPE_CHECKING:
+    from nanoexec.wire.control import Status
 
 app = Commands(
     help="The hub on the central host.",
@@ -80,14 +83,82 @@ def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
     if output is Plain.JSON:
         render.print_json(render.plain(reply))
         return
+    render.say(*status_lines(reply))
+
+
+def status_lines(reply: "Status") -> list[str]:
+    """The hub's state for reading."""
+    from nanoexec.cli import render
+
     joining = f"machines may join on port {reply.join_port}" if reply.join_port else "no token is outstanding"
-    render.say(
+    return [
         f"hub {reply.hub}, version {reply.version}, since {render.moment(reply.started)}",
         f"{reply.connected} of {reply.nodes} nodes connected; ports {reply.publish_port} and {reply.report_port}",
         f"{joining}",
-        f"{reply.open_deliveries} deliveries open",
+        f"{reply.open_deliveries} deliveries open; its own beacon last came back {render.moment(reply.heard)}",
         *(f"{count} {what.replace('_', ' ')}" for what, count in sorted(reply.counters.items()) if count),
         *([f"PROBLEM: {reply.problem}"] if reply.problem else []),
+        *([f"ALARM: {reply.alarm}"] if reply.alarm else []),
+    ]
+
+
+@app.command(
+    epilog=example(
+        "nanoexec hub backup /var/backups/hub.tar", "nanoexec hub backup --force /var/backups/hub-$(date +%u).tar"
+    )
+)
+def backup(
+    file: Path = typer.Argument(..., metavar="FILE", help="Where to write it, for its owner only."),
+    force: bool = typer.Option(False, "--force", help="Replace FILE if it is there."),
+    output: Plain = PLAIN,
+    root: Path = ROOT,
+    config: Optional[Path] = CONFIG,
+) -> None:
+    """Put the hub into one file: its configuration, its keys, its database. It may serve meanwhile.
+
+    Keep the file like the keys that are in it: whoever has it can be the hub.
+    """
+    import time
+
+    from nanoexec.cli import render
+    from nanoexec.hub.backup import back_up
+
+    kept = back_up(paths(root, config), file.absolute(), time.time(), force=force)
+    if output is Plain.JSON:
+        render.print_json(render.plain(kept))
+    else:
+        render.say(f"{kept.file}: the hub {kept.hub} at {render.moment(kept.made)}, {kept.size / 1e6:.1f} MB")
+
+
+@app.command(epilog=example("nanoexec hub restore /var/backups/hub.tar", "nanoexec hub serve"))
+def restore(
+    file: Path = typer.Argument(..., metavar="FILE", help="What `nanoexec hub backup` wrote."),
+    force: bool = typer.Option(False, "--force", help="Put the state of a hub that is here aside first."),
+    output: Plain = PLAIN,
+    root: Path = ROOT,
+    config: Optional[Path] = CONFIG,
+) -> None:
+    """Make a hub of a backup, with the same name and the same authority: its nodes come back by themselves.
+
+    They tell what has run since the backup, and start nothing again. A hub that runs here is never replaced.
+    """
+    import time
+
+    from nanoexec.cli import render
+    from nanoexec.hub.backup import restore as make
+
+    made = make(paths(root, config), file.absolute(), time.time(), force=force)
+    if output is Plain.JSON:
+        render.print_json(render.plain(made))
+        return
+    render.say(f"restored the hub {made.hub} as of {render.moment(made.made)}: {made.nodes} nodes")
+    if made.aside:
+        render.say(f"what was here is in {made.aside}")
+    if made.open_triggers:
+        render.tell(f"still open, and offered to nodes that have not run them: {', '.join(made.open_triggers)}")
+    render.tell(
+        "since the backup forgotten: revocations (revoke again), machines that joined (join again), join tokens",
+        "next: nanoexec hub serve",
     )
 
 

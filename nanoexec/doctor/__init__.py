@@ -1,7 +1,8 @@
 """What is wrong with this hub or node, stage by stage, in the order in which each needs the one before.
 
 `finding` has the values and the judgements, which are pure; `node` and `hub` look at the world, `identity` for both of
-them; `local` asks a daemon over its unix socket. Nothing here changes anything: no delivery is taken, no run started.
+them; `local` asks a daemon over its unix socket. `status` says how a node is, and judges nothing. Nothing here changes
+anything: no delivery is taken, no run started.
 """
 
 from collections.abc import Iterator

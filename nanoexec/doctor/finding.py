@@ -60,6 +60,19 @@ NODE: Final = Side("node")
 HUB: Final = Side("hub")
 
 
+def beacon(heard: float | None, alarm: str, now: float) -> Finding:
+    """Whether the hub hears itself; ``heard`` is when its beacon last came back, None if not yet."""
+    if alarm:
+        return HUB.fail("beacon", f"{alarm}; it was last heard {_ago(heard, now)}: restart the hub, then see its log")
+    if heard is None:
+        return HUB.warn("beacon", "has not come back yet: the hub has just started, look again in a minute")
+    return HUB.ok("beacon", f"comes back through the network, last {_ago(heard, now)}")
+
+
+def _ago(then: float | None, now: float) -> str:
+    return "never" if then is None else f"{max(0.0, now - then):.0f} s ago"
+
+
 def clock(offset: float) -> Finding:
     """``offset`` is this machine's clock minus the hub's, in seconds."""
     if abs(offset) <= CLOCK_OFF:

@@ -17,8 +17,7 @@ from nanoexec.model import Credentials
 from nanoexec.wire import control
 
 WITHIN: Final = 3.0  # seconds for a port of this machine to answer
-_LIVE: Final = ("ports", "nodes", "clocks", "refused", "join")
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read here, not bound
+_LIVE: Final = ("ports", "beacon", "nodes", "clocks", "refused", "join")
 _R = TypeVar("_R")
 
 
@@ -82,8 +81,9 @@ def _live(paths: Paths, config: HubConfig | None) -> Iterator[Finding]:
         yield HUB.fail("hub", f"it answers, and says: {status.problem}")
     else:
         yield HUB.ok("hub", f"{status.hub} serves, version {status.version}; {status.open_deliveries} deliveries open")
-    host = _EVERYWHERE.get(config.bind, config.bind) if config else "127.0.0.1"
+    host = config.here if config else "127.0.0.1"
     yield _ports("ports", host, status.publish_port, status.report_port)
+    yield finding.beacon(status.heard, status.alarm, time.time())
     yield finding.presence(roster.nodes)
     yield finding.clocks(roster.nodes)
     yield finding.refusals(status.counters)

@@ -4,24 +4,24 @@
 """
 
 import asyncio
-import fcntl
 import grp
 import logging
-import os
 import signal
 import sys
 import time
-from pathlib import Path
+from contextlib import closing
 
 from nanoexec import clock, config, files, logs, systemd
 from nanoexec.errors import ConfigError, NanoexecError, UnavailableError
 from nanoexec.hub.control import ControlSocket
+from nanoexec.hub.echo import Echo, ear
 from nanoexec.hub.joining import Joining
+from nanoexec.hub.lock import locked
 from nanoexec.hub.service import Hub
 from nanoexec.keys import ca, certificate, credentials, token
 from nanoexec.model import Credentials
 from nanoexec.store import Store
-from nanoexec.transport.nng import NngHubTransport, serve_join
+from nanoexec.transport.nng import NngHubTransport, NngNodeTransport, serve_join
 
 _log = logging.getLogger("nanoexec.hub")
 
@@ -43,9 +43,7 @@ async def _serve(paths: config.Paths) -> None:
     name = hub_name(settings, own, paths)
     authority = credentials.load_ca(paths.hub_state)
     group = _group(settings.operators, paths)
-    lock = _take_lock(paths.hub_state)
-    store = Store.open(paths.hub_store)
-    try:
+    with locked(paths.hub_state), closing(Store.open(paths.hub_store)) as store:
         hub = Hub(
             settings,
             name=name,
@@ -56,6 +54,7 @@ async def _serve(paths: config.Paths) -> None:
             pin=token.pin_of(authority.certificate),
             now=clock.now,
         )
+        hub.listen_to_itself(_echo(hub, authority))
         hub.let_join(
             Joining(
                 hub.clerk,
@@ -70,9 +69,18 @@ async def _serve(paths: config.Paths) -> None:
             )
         )
         await _run(hub, paths, group)
-    finally:
-        store.close()
-        os.close(lock)
+
+
+def _echo(hub: Hub, authority: credentials.Authority) -> Echo:
+    """What hears the hub as its nodes do."""
+    settings = hub.config
+    peer, own = ear(authority, hub.name)
+
+    def transport() -> NngNodeTransport:
+        publish, report = hub.ports
+        return NngNodeTransport(_url(settings.here, publish), _url(settings.here, report), own, hub.name)
+
+    return Echo(peer, transport, interval=settings.beacon_interval, now=clock.now)
 
 
 async def _run(hub: Hub, paths: config.Paths, group: int | None) -> None:
@@ -117,17 +125,6 @@ def hub_name(settings: config.HubConfig, own: Credentials, paths: config.Paths) 
             "leave the key out"
         )
     return certified
-
-
-def _take_lock(state: Path) -> int:
-    """One hub per state directory. Raises `UnavailableError`."""
-    descriptor = os.open(state / "hub.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UnavailableError(f"{state}: another hub is already running on this directory") from None
-    return descriptor
 
 
 def _group(name: str | None, paths: config.Paths) -> int | None:

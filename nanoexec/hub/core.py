@@ -30,7 +30,7 @@ from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, Trigg
 from nanoexec.wire import network
 from nanoexec.wire.control import Accepted, Cancelling, Prepared, Wanted
 
-SILENT_AFTER: Final = 3.0  # beacon intervals without a word until a node counts as away
+SILENT_AFTER: Final = 2.5  # beacon intervals without a word until a node counts as away
 OFFERS_AT_ONCE: Final = 512 << 10  # bytes of orders in one welcome
 ISSUED_WITHIN: Final = 600.0  # seconds between preparing a trigger and issuing it, signed
 
@@ -101,7 +101,9 @@ class HubCore:
         return [id_ for id_ in ids if not self.ledger.keep(id_)]
 
     def _hello(self, node: str, hello: network.Hello, now: Instant) -> Decision:
-        changes = self.roster.hello(node, hello, now)
+        # Only what was agreed on with this very memory says what the store has: see docs/adr/0021.
+        agreed = hello.cursor if hello.cursor and hello.cursor.epoch == self.epoch else None
+        changes = self.roster.hello(node, hello, now, agreed)
         offers: list[network.Offer] = []
         size, more = 0, False
         for entry in self.ledger.waiting_for(node):
@@ -121,6 +123,7 @@ class HubCore:
             interval=self.interval,
             offers=tuple(offers),
             more=more,
+            cursor=self.roster.relayed(node) if hello.cursor else None,
         )
         cancels = [
             frame for entry in self.ledger.cancelled_for(node) for frame in self._cancel_again(entry, (node,), now)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from nanoexec.errors import IdentityError, RefusedError
-from nanoexec.model import Instant, Node
+from nanoexec.model import Cursor, Instant, Node
 from nanoexec.record import Change, NodeHeard, NodeJoined, NodeRevoked, TokenMade, TokenUsed
 from nanoexec.wire.network import Hello
 
@@ -51,8 +51,11 @@ class Roster:
         """How many nodes are here."""
         return sum(node.connected for node in self._nodes.values())
 
-    def hello(self, name: str, hello: Hello, now: Instant) -> list[Change]:
-        """A node spoke of itself: it is here. That is recorded when it is news, or when the last record is old."""
+    def hello(self, name: str, hello: Hello, now: Instant, relayed: Cursor | None = None) -> list[Change]:
+        """A node spoke of itself: it is here. That is recorded when it is news, or when the last record is old.
+
+        ``relayed`` is how far its journal is stored, if that can be believed.
+        """
         node = self._nodes[name]
         self._heard[name] = now.steady
         skew = hello.time - now.wall
@@ -63,12 +66,31 @@ class Roster:
             or now.steady - self._recorded.get(name, -math.inf) > HEARD_EVERY
         )
         self._nodes[name] = msgspec.structs.replace(
-            node, connected=True, seen=now.wall, skew=skew, version=hello.version, actions=actions
+            node,
+            connected=True,
+            seen=now.wall,
+            skew=skew,
+            version=hello.version,
+            actions=actions,
+            relayed=relayed or node.relayed,
         )
         if not news:
             return []
         self._recorded[name] = now.steady
-        return [NodeHeard(name=name, seen=now.wall, skew=skew, version=hello.version, actions=actions)]
+        return [
+            NodeHeard(
+                name=name,
+                seen=now.wall,
+                skew=skew,
+                version=hello.version,
+                actions=actions,
+                relayed=relayed or node.relayed,
+            )
+        ]
+
+    def relayed(self, name: str) -> Cursor:
+        """How much of a node's journal is stored here at least."""
+        return self._nodes[name].relayed
 
     def touch(self, name: str, now: Instant) -> None:
         """A node spoke of something else."""

@@ -21,6 +21,7 @@ from nanoexec.errors import ProtocolError, StoreError, UnavailableError, UsageEr
 from nanoexec.hub import overdue
 from nanoexec.hub.clerk import Clerk
 from nanoexec.hub.core import Decision, HubCore
+from nanoexec.hub.echo import Echo
 from nanoexec.hub.joining import Joining
 from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
@@ -56,6 +57,7 @@ class Hub:
         self.watchers = Watchers()
         self.ports = (config.publish_port, config.report_port)
         self._joining: Joining | None = None
+        self._echo: Echo | None = None
         self._store = store
         self._transport = transport
         self._pin = pin
@@ -100,10 +102,16 @@ class Hub:
         )
         for work in (self.clerk.work, self._beacons, self._ticks, self._purges):
             self._tasks.append(asyncio.create_task(self._survive(work)))
+        if self._echo is not None:
+            self._tasks.append(asyncio.create_task(self._survive(self._echo.listen)))
 
     def let_join(self, joining: Joining) -> None:
         """Have machines let in by this, whenever a token is outstanding. Before `start`."""
         self._joining = joining
+
+    def listen_to_itself(self, echo: Echo) -> None:
+        """Have the hub watched by this. Before `start`."""
+        self._echo = echo
 
     async def stop(self) -> None:
         """Stop serving; what was accepted is on disk."""
@@ -133,9 +141,14 @@ class Hub:
 
     def _accept(self, peer: Peer) -> bool:
         """Whether this certificate may connect. Called from any thread."""
-        return self.clerk.core.roster.accepted.get(peer.key) == peer.name
+        return self.clerk.core.roster.accepted.get(peer.key) == peer.name or self._is_own(peer)
+
+    def _is_own(self, peer: Peer) -> bool:
+        return self._echo is not None and self._echo.peer == peer
 
     async def _respond(self, peer: Peer, frame: bytes) -> bytes:
+        if self._is_own(peer):  # it is there to listen; a node of the hub's own name has a key of its own
+            return network.encode(network.Denied(reason=f"{peer.name} only listens", time=self._now().wall))
         try:
             question = network.decode_question(frame)
         except ProtocolError as error:
@@ -171,6 +184,8 @@ class Hub:
             await asyncio.sleep(TICK)
             with contextlib.suppress(UnavailableError):
                 await self.publish(await self.clerk.decide(lambda core: core.tick(self._now())))
+            if self._echo is not None:
+                self.count("alarms", self._echo.judge(self._now()))
             await self._mind_join_listener()
 
     async def _purges(self) -> None:
@@ -283,7 +298,7 @@ class Hub:
             return control.Shown(trigger=_within_a_message(self._store.trigger(id_)))
         except UsageError as error:
             with contextlib.suppress(UsageError):
-                return control.Shown(run=self._store.run(id_))
+                return control.Shown(runs=_shortened(self._store.runs(id_)))
             raise error from None
 
     def status(self) -> control.Status:
@@ -303,6 +318,8 @@ class Hub:
             open_deliveries=core.ledger.open_deliveries(),
             counters=counters,
             problem=self.clerk.problem,
+            heard=self._echo.heard if self._echo else None,
+            alarm=self._echo.alarm if self._echo else "",
         )
 
     def count(self, what: str, times: int = 1) -> None:
@@ -314,6 +331,12 @@ class Hub:
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+
+
+def _shortened(runs: Sequence[RunReported]) -> tuple[RunReported, ...]:
+    """As `_within_a_message`."""
+    share = stream.MAX_MESSAGE // 2 // max(1, len(runs))
+    return tuple(replace(each, run=replace(each.run, output=each.run.output.shortened(share))) for each in runs)
 
 
 def _within_a_message(detail: TriggerDetail) -> TriggerDetail:

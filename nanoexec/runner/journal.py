@@ -171,6 +171,16 @@ class Journal:
             found.append(run)
         return tuple(found), False
 
+    def latest(self, limit: int) -> tuple[Run, ...]:
+        """The runs that changed last, the newest first."""
+        return tuple(self._runs("outcome IS NOT NULL ORDER BY change DESC LIMIT :limit", {"limit": limit}))
+
+    def waiting(self, after: int) -> int:
+        """How many runs have ended with a change above ``after``."""
+        query = "SELECT count(*) FROM runs WHERE change > :after AND outcome IS NOT NULL"
+        with _faults(self._path):
+            return int(self._connection.execute(query, {"after": after}).fetchone()[0])
+
     def open_runs(self) -> tuple[OpenRun, ...]:
         """The runs without an outcome, oldest first."""
         query = f"SELECT ticks, {_RUN} FROM runs WHERE outcome IS NULL ORDER BY admitted"  # noqa: S608 - constants

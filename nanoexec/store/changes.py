@@ -47,7 +47,7 @@ _cancel: Final = (
 _hear: Final = (
     sa.update(nodes)
     .where(nodes.c.name == sa.bindparam("of_name"))
-    .values({name: sa.bindparam(name) for name in ("seen", "skew", "version", "actions")})
+    .values({name: sa.bindparam(name) for name in ("seen", "skew", "version", "actions", "relayed")})
 )
 _spend: Final = sa.update(tokens).where(tokens.c.digest == sa.bindparam("of_digest")).values(uses=tokens.c.uses - 1)
 
@@ -118,7 +118,12 @@ def _joined(connection: sa.Connection, group: Sequence[NodeJoined]) -> None:
         _end_certificates(connection, change.name, change.at, "replaced")
         connection.execute(sa.insert(certificates), {"id": change.key, "node": change.name, "accepted": change.at})
         fresh = {"key": change.key, "joined": change.at, "version": "", "actions": "[]"}
-        unknown = {"seen": None, "skew": None, "revoked": None}  # it may be another machine than before
+        unknown = {
+            "seen": None,
+            "skew": None,
+            "revoked": None,
+            "relayed": None,
+        }  # it may be another machine than before
         update = sa.update(nodes).where(nodes.c.name == change.name)
         if not connection.execute(update, fresh | unknown).rowcount:
             connection.execute(sa.insert(nodes), {"name": change.name, **fresh, **unknown})
@@ -138,6 +143,7 @@ def _heard(connection: sa.Connection, group: Sequence[NodeHeard]) -> None:
             "skew": change.skew,
             "version": change.version,
             "actions": _json(change.actions),
+            "relayed": _json(change.relayed),
         }
         for change in group
     ]

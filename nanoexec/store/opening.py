@@ -33,7 +33,7 @@ class Migrations(msgspec.Struct, frozen=True):
     head: str
 
 
-OURS: Final = Migrations(Path(__file__).parent / "migrations", "0002")
+OURS: Final = Migrations(Path(__file__).parent / "migrations", "0003")
 
 
 def prepare(path: Path, migrations: Migrations) -> None:
@@ -67,6 +67,20 @@ def engine(path: Path) -> sa.Engine:
         return connection
 
     return _engine(tuned, QueuePool)
+
+
+def snapshot(path: Path, target: Path) -> None:
+    """Copy the database at ``path`` as it is at one moment to a new file, 0600, while others use it.
+
+    Raises `StoreError`.
+    """
+    with faults(path):
+        source = connect(path)
+    with closing(source):
+        with faults(path):
+            source.execute("PRAGMA schema_version").fetchone()  # SQLite opens anything; what cannot be read shows here
+        with faults(target):
+            copy(source, target)
 
 
 def copy(source: sqlite3.Connection, target: Path) -> None:

@@ -14,6 +14,7 @@ from nanoexec.model import (
     ActionOffer,
     Arguments,
     Cause,
+    Cursor,
     Delivery,
     DeliveryState,
     Node,
@@ -39,6 +40,7 @@ from nanoexec.store.schema import (
 
 _arguments: Final = msgspec.json.Decoder(Arguments)
 _command: Final = msgspec.json.Decoder(tuple[str, ...])
+_cursor: Final = msgspec.json.Decoder(Cursor)
 _offers: Final = msgspec.json.Decoder(tuple[ActionOffer, ...])
 _Value = TypeVar("_Value", bound=Value)
 _told: Final = (  # what history says of a run
@@ -78,7 +80,15 @@ def _stored(connection: sa.Connection, ids: sa.CompoundSelect[Any] | list[str]) 
 
 def roster(connection: sa.Connection) -> list[Node]:
     rows = connection.execute(sa.select(nodes).order_by(nodes.c.name))
-    return [_value(Node, row._asdict(), actions=_offers.decode(row.actions)) for row in rows]
+    return [
+        _value(
+            Node,
+            row._asdict(),
+            actions=_offers.decode(row.actions),
+            relayed=_cursor.decode(row.relayed) if row.relayed else Cursor(),
+        )
+        for row in rows
+    ]
 
 
 def keys(connection: sa.Connection) -> dict[str, str]:
@@ -200,9 +210,13 @@ def chain(connection: sa.Connection, beginning: str, node: str) -> Chain:
     )
 
 
-def run_report(connection: sa.Connection, beginning: str) -> RunReported:
-    row = _only(connection, sa.select(runs).where(runs.c.trigger.is_(None)), runs.c.id, beginning, "run")
-    return RunReported(row.node, _run(row), row.reported)
+def run_reports(connection: sa.Connection, beginning: str) -> list[RunReported]:
+    """A run of which no trigger is known; of a trigger that a restored hub has forgotten there may be several."""
+    known = sa.exists().where(triggers.c.id == runs.c.trigger)
+    ids = sa.select(runs.c.id).distinct().where(runs.c.trigger.is_(None) | ~known)
+    id_ = _only(connection, ids, runs.c.id, beginning, "run").id
+    found = connection.execute(sa.select(runs).where(runs.c.id == id_).order_by(runs.c.node))
+    return [RunReported(row.node, _run(row), row.reported) for row in found]
 
 
 def _only(

@@ -136,6 +136,7 @@ nodes: Final = sa.Table(
     sa.Column("version", sa.Text, nullable=False),  # of nanoexec on it
     sa.Column("actions", sa.Text, nullable=False),  # JSON array of model.ActionOffer
     sa.Column("revoked", sa.Double),  # null: welcome
+    sa.Column("relayed", sa.Text),  # JSON of model.Cursor: how far its journal is stored here; null: nothing agreed on
     sa.PrimaryKeyConstraint("name", name="pk_nodes"),
 )
 

@@ -1,7 +1,7 @@
 """The hub's store: what it must not forget, in one SQLite file."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -12,6 +12,7 @@ from nanoexec.model import Node
 from nanoexec.record import Chain, Change, HistoryEntry, RunReported, Standing, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import changes, opening, purging, queries
 from nanoexec.store.faults import faults
+from nanoexec.store.schema import tokens
 
 
 class Store:
@@ -62,12 +63,17 @@ class Store:
                 gone += removed
         return gone
 
-    def backup(self, path: Path) -> None:
-        """Copy the database to a new file, 0600, while it is used. Raises `StoreError` if ``path`` exists."""
-        if path.exists():
-            raise StoreError(f"{path}: is already there: choose another name for the backup")
-        with faults(path), closing(opening.connect(self._path)) as source:
-            opening.copy(source, path)
+    def check(self) -> None:
+        """Look at the whole file. Raises `StoreError` if it is damaged."""
+        with self._read() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+        if found != "ok":
+            raise StoreError(f"{self._path}: is damaged: restore a backup ({found})")
+
+    def forget_tokens(self) -> None:
+        """Make every join token that was handed out void."""
+        with self._write() as connection:
+            connection.execute(sa.delete(tokens))
 
     def open_triggers(self) -> list[StoredTrigger]:
         """Triggers with a delivery that is not over, or taken back, oldest first, each with all of its deliveries."""
@@ -121,10 +127,13 @@ class Store:
         with self._read() as connection:
             return queries.chain(connection, beginning, node)
 
-    def run(self, beginning: str) -> RunReported:
-        """The run without a trigger whose id begins so. Raises `UsageError` if there is none, or more than one."""
+    def runs(self, beginning: str) -> list[RunReported]:
+        """The run whose id begins so and whose trigger is not known, by node if the trigger was for several.
+
+        Raises `UsageError` if there is none, or more than one id.
+        """
         with self._read() as connection:
-            return queries.run_report(connection, beginning)
+            return queries.run_reports(connection, beginning)
 
     @contextmanager
     def _read(self) -> Iterator[sa.Connection]:

@@ -177,14 +177,20 @@ class History(ControlMessage, frozen=True, tag="history-is"):
 
 
 class Shown(ControlMessage, frozen=True, tag="shown"):
-    """A trigger with its deliveries, or a run that no trigger caused."""
+    """A trigger with its deliveries, or a run that no trigger caused; or the runs of a trigger that a restored hub has
+    forgotten, by node.
+    """
 
     trigger: TriggerDetail | None = None
-    run: RunReported | None = None
+    runs: tuple[RunReported, ...] = ()
 
 
 class Status(ControlMessage, frozen=True, tag="status-is"):
-    """``counters`` are since the start: frames refused, peers refused, reports stored, ..."""
+    """``counters`` are since the start: frames refused, peers refused, reports stored, ...
+
+    ``heard`` is when the hub last heard its own beacon through the network. ``alarm`` says why that is too long ago,
+    ``problem`` what else is wrong; both are empty while nothing is.
+    """
 
     hub: NodeName
     version: str
@@ -198,6 +204,8 @@ class Status(ControlMessage, frozen=True, tag="status-is"):
     open_deliveries: int
     counters: dict[str, int]
     problem: str = ""
+    heard: float | None = None
+    alarm: str = ""
 
 
 class Overdue(ControlMessage, frozen=True, tag="overdue-is"):

@@ -14,6 +14,7 @@ from nanoexec.errors import ProtocolError
 from nanoexec.model import (
     ActionName,
     ActionOffer,
+    Cursor,
     DeliveryState,
     Identifier,
     Moment,
@@ -22,6 +23,7 @@ from nanoexec.model import (
     Order,
     Reason,
     Run,
+    ShortText,
     Trigger,
     Value,
 )
@@ -34,7 +36,7 @@ TOPIC_HUB: Final = b"hub:"
 _ORDER_MAGIC: Final = b"nanoexec trigger 1\0"  # what is signed can be nothing but a trigger
 _VERSION: Final = bytes([PROTOCOL])
 
-Epoch = Annotated[str, msgspec.Meta(max_length=64)]
+Epoch = ShortText
 Sequence = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -91,13 +93,16 @@ class Cancellation(Message, frozen=True, tag="cancel"):
 
 
 class Hello(Message, frozen=True, tag="hello"):
-    """Who I am, my clock, my actions. Repeated as a heartbeat, then with ``actions`` None: unchanged."""
+    """Who I am, my clock, my actions, how far you have my journal. Repeated as a heartbeat, then with ``actions`` None:
+    unchanged.
+    """
 
-    version: Annotated[str, msgspec.Meta(max_length=64)]
+    version: ShortText
     time: Moment
     actions: tuple[ActionOffer, ...] | None = None
     epoch: Epoch = ""
     sequence: Sequence = 0
+    cursor: Cursor | None = None
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -123,7 +128,11 @@ class Bye(Message, frozen=True, tag="bye"):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """Answer to hello: the offers that the hub believes this node does not have. ``more``: ask again after these."""
+    """Answer to hello: the offers that the hub believes this node does not have. ``more``: ask again after these.
+
+    ``cursor`` is how much of the node's journal the hub is sure to have: whoever has agreed on another with an earlier
+    epoch goes back to it. Only a node that has said its own is told.
+    """
 
     node: NodeName
     epoch: Epoch
@@ -132,6 +141,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     interval: Annotated[float, msgspec.Meta(gt=0, le=86400)]
     offers: tuple[Offer, ...] = ()
     more: bool = False
+    cursor: Cursor | None = None
 
 
 class Received(Message, frozen=True, tag="received"):

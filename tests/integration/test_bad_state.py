@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from nanoexec.store.opening import OURS
 from tests.support.fleet import Fleet, FleetNode, assert_one_line, fleet_of, outcomes, wait_until, whoami
 
 pytestmark = pytest.mark.timeout(180)
@@ -67,7 +68,7 @@ BREAK: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "its database is newer": (
         "hub.db",
         lambda file: query(file, "UPDATE alembic_version SET version_num = '9999'"),
-        "hub.db: its version is 9999, this nanoexec knows 0002: made by a newer nanoexec: upgrade this one",
+        f"hub.db: its version is 9999, this nanoexec knows {OURS.head}: made by a newer nanoexec: upgrade this one",
     ),
     "its database is something else": (
         "hub.db",

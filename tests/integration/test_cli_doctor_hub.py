@@ -16,7 +16,7 @@ from nanoexec.keys.credentials import CA_KEY, HUB_KEY
 from tests.support.fleet import Fleet, fleet_of, wait_until
 from tests.support.somebody import acting_as_nobody
 
-STAGES = ["config", "key", "certificate", "store", "hub", "ports", "nodes", "clocks", "refused", "join"]
+STAGES = ["config", "key", "certificate", "store", "hub", "ports", "beacon", "nodes", "clocks", "refused", "join"]
 LIVE = STAGES[5:]
 
 
@@ -148,5 +148,5 @@ def test_a_user_who_may_not_look_is_told_so_and_the_hub_is_not_blamed(fleet: Fle
 def test_both_sides_of_one_machine_are_looked_at(fleet: Fleet, initialised: Paths) -> None:
     initialised.agent_config.write_text('hub = "127.0.0.1"\nname = "web1"\nreport_port = 1\n')
     sides = [finding.side for finding in examine(initialised)]
-    assert sides == ["hub"] * 10 + ["node"] * 12
+    assert sides == ["hub"] * 11 + ["node"] * 12
     assert fleet.run("doctor", root=initialised.root, check=False).returncode == ExitCode.UNABLE

@@ -9,9 +9,11 @@ import msgspec
 import pytest
 import typer
 
+from nanoexec.agent import core as agent_core
 from nanoexec.cli.app import app
+from nanoexec.config import HubConfig
 from nanoexec.errors import ExitCode
-from nanoexec.hub import core, ledger
+from nanoexec.hub import core, echo, ledger, roster, service
 from nanoexec.model import TRANSITIONS, ActionOffer, DeliveryState, Order, Output, Run, Trigger, Value
 from nanoexec.run.local import HELP
 from nanoexec.transport import limits
@@ -106,8 +108,12 @@ def test_numbers_in_the_text_are_those_in_the_code() -> None:
     assert "3 s after the last time, then 6, 12, 24, 48, and every 60 s" in text
     assert ledger.LOST_AFTER == 86400
     assert "a day after `expires`" in text
-    assert core.SILENT_AFTER == 3
-    assert "a silence of three intervals" in text
+    assert core.SILENT_AFTER == agent_core.SILENT_AFTER == echo.DEAF_AFTER == 2.5
+    assert "after 2.5 intervals without" in text
+    assert HubConfig(name="hub").beacon_interval * 2.5 + service.TICK == 38.5
+    assert "after 38.5 s at most" in text
+    assert roster.HEARD_EVERY == 300
+    assert "every five minutes at least" in text
     assert core.OFFERS_AT_ONCE == 512 << 10
     assert "512 KiB of orders" in text
     assert core.ISSUED_WITHIN == 600

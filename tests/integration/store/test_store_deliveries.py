@@ -121,15 +121,15 @@ def test_a_run_comes_back_with_everything(store: Store) -> None:
         output=Output(b"\x00\xff", b"end", 5 << 32),
     )
     store.commit([RunReported("web1", whole, 105.0)])
-    assert store.run("r") == RunReported("web1", whole, 105.0)
+    assert store.runs("r") == [RunReported("web1", whole, 105.0)]
 
 
 def test_a_run_reported_again_is_replaced_only_by_a_newer_one(store: Store) -> None:
     store.commit([local("r", "web1", 102.0, change=5, reason="five")])
     store.commit([local("r", "web1", 103.0, change=4, reason="four"), local("r", "web1", 104.0, change=5, reason="!")])
-    assert (store.run("r").run.reason, store.run("r").at) == ("five", 102.0)
+    assert (store.runs("r")[0].run.reason, store.runs("r")[0].at) == ("five", 102.0)
     store.commit([local("r", "web1", 105.0, change=6, reason="six"), local("r", "web1", 106.0, change=2, reason="two")])
-    assert (store.run("r").run.reason, store.run("r").at) == ("six", 105.0)
+    assert (store.runs("r")[0].run.reason, store.runs("r")[0].at) == ("six", 105.0)
 
 
 def test_two_nodes_keep_their_own_run_of_one_trigger(store: Store) -> None:
@@ -169,9 +169,9 @@ def test_an_id_that_fits_none_or_several_is_a_usage_error(store: Store, beginnin
 
 def test_a_run_without_a_trigger_is_found_by_its_id_and_a_triggered_one_is_not(store: Store) -> None:
     store.commit([local("ab", "web1"), issued("ac", "web1"), triggered("ac", "web1")])
-    assert store.run("a").run.id == identifier("ab")
+    assert store.runs("a")[0].run.id == identifier("ab")
     with pytest.raises(UsageError, match="no run begins with 'ac'"):
-        store.run("ac")
+        store.runs("ac")
 
 
 def test_a_group_is_stored_whole_or_not_at_all(store: Store) -> None:

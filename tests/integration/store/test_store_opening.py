@@ -15,17 +15,20 @@ from pathlib import Path
 import pytest
 
 from nanoexec.errors import StoreError
-from nanoexec.record import DeliveryCancelled
-from nanoexec.store import Store, opening
+from nanoexec.model import Cursor, Node
+from nanoexec.record import DeliveryCancelled, NodeHeard
+from nanoexec.store import Store, opening, snapshot
 from nanoexec.store.opening import OURS, Migrations
 from tests.integration.store.records import identifier, issued, local
 
+HEAD = OURS.head
+NEXT = f"{int(HEAD) + 1:04d}"
 ADDS_A_COLUMN = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "NEXT"
+down_revision = "HEAD"
 
 
 def upgrade() -> None:
@@ -33,7 +36,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("note", sa.Text, nullable=False, server_default="none"))
         table.drop_column("timeout")
     op.execute("DELETE FROM runs")
-"""
+""".replace("NEXT", NEXT).replace("HEAD", HEAD)
 
 
 @pytest.fixture
@@ -45,8 +48,8 @@ def second(tmp_path: Path) -> Migrations:
 def _second(tmp_path: Path, script: str) -> Migrations:
     directory = tmp_path / "100% more migrations"
     shutil.copytree(OURS.directory, directory, ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / "versions/v0003.py").write_text(script)
-    return Migrations(directory, "0003")
+    (directory / f"versions/v{NEXT}.py").write_text(script)
+    return Migrations(directory, NEXT)
 
 
 def _query(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -134,8 +137,8 @@ def test_an_older_store_is_copied_and_upgraded(store_path: Path, second: Migrati
     old.commit([issued("a", "web1", timeout=9.0), local("r", "web1")])
     old.close()
     Store.open(store_path, second).close()
-    copy = store_path.with_name("hub.db.before-0002")
-    assert _query(store_path, "SELECT version_num FROM alembic_version") == [("0003",)]
+    copy = store_path.with_name(f"hub.db.before-{HEAD}")
+    assert _query(store_path, "SELECT version_num FROM alembic_version") == [(NEXT,)]
     assert _query(store_path, "SELECT note, (SELECT count(*) FROM deliveries) FROM triggers") == [("none", 1)]
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     kept = Store.open(copy)
@@ -153,20 +156,22 @@ def test_a_failed_upgrade_leaves_the_old_store_usable(store_path: Path, tmp_path
     old.close()
     before = _query(store_path, "SELECT sql FROM sqlite_master ORDER BY name")
     for _ in range(2):  # trying again does not make it worse
-        with _one_line(store_path, r"from version 0002 to 0003 failed and changed nothing: .*no.such.luck"):
+        with _one_line(store_path, rf"from version {HEAD} to {NEXT} failed and changed nothing: .*no.such.luck"):
             Store.open(store_path, failing)
     assert _query(store_path, "SELECT sql FROM sqlite_master ORDER BY name") == before
     again = Store.open(store_path)
     assert (again.open_triggers()[0].trigger.timeout, len(again.history(limit=9))) == (9.0, 2)
     again.commit([local("s", "web1")])
     again.close()
-    assert sorted(file.name for file in tmp_path.glob("hub.db*")) == ["hub.db", "hub.db.before-0002"]
+    assert sorted(file.name for file in tmp_path.glob("hub.db*")) == ["hub.db", f"hub.db.before-{HEAD}"]
 
 
 def test_a_newer_store_is_refused_and_not_touched(store_path: Path, second: Migrations) -> None:
     Store.open(store_path, second).close()
     before = store_path.read_bytes()
-    with _one_line(store_path, r"its version is 0003, this nanoexec knows 0002: made by a newer nanoexec: upgrade"):
+    with _one_line(
+        store_path, rf"its version is {NEXT}, this nanoexec knows {HEAD}: made by a newer nanoexec: upgrade"
+    ):
         Store.open(store_path)
     assert store_path.read_bytes() == before
 
@@ -174,7 +179,7 @@ def test_a_newer_store_is_refused_and_not_touched(store_path: Path, second: Migr
 def test_a_store_of_no_known_version_is_refused(store_path: Path) -> None:
     with closing(sqlite3.connect(store_path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'x1'")
-    with _one_line(store_path, r"its version is x1, this nanoexec knows 0002: restore a backup"):
+    with _one_line(store_path, rf"its version is x1, this nanoexec knows {HEAD}: restore a backup"):
         Store.open(store_path)
 
 
@@ -294,7 +299,7 @@ def test_a_store_that_is_taken_away_is_not_made_anew_behind_the_hub(store: Store
 def test_a_backup_is_a_whole_store_of_its_own(store: Store, store_path: Path) -> None:
     store.commit([issued("a", "web1")])
     target = store_path.with_name("copy.db")
-    store.backup(target)
+    snapshot(store_path, target)
     store.commit([local("r", "web1")])
     assert sorted(file.name for file in store_path.parent.glob("copy.db*")) == ["copy.db"]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -303,11 +308,15 @@ def test_a_backup_is_a_whole_store_of_its_own(store: Store, store_path: Path) ->
     copy.close()
 
 
-def test_a_backup_overwrites_nothing(store: Store, store_path: Path) -> None:
-    with _one_line(store_path, "is already there: choose another name"):
-        store.backup(store_path)
-    with _one_line(store_path.parent / "none/copy.db", "No such file or directory"):
-        store.backup(store_path.parent / "none/copy.db")
+def test_a_backup_that_cannot_be_made_says_which_file_is_at_fault(store_path: Path) -> None:
+    missing = store_path.parent / "none/copy.db"
+    with _one_line(missing, "No such file or directory"):
+        snapshot(store_path, missing)
+    with _one_line(missing, "cannot be opened"):
+        snapshot(missing, store_path.with_name("copy.db"))
+    store_path.write_bytes(b"not a database " * 100)
+    with _one_line(store_path, "is not a database"):
+        snapshot(store_path, store_path.with_name("copy.db"))
 
 
 OF_THE_FIRST_VERSION = """
@@ -334,3 +343,15 @@ def test_a_store_of_the_first_version_keeps_everything_and_can_be_used_on(tmp_pa
         assert (sent.state, sent.cancelled) == ("sent", None)
         store.commit([DeliveryCancelled(identifier("a"), "web2", "bob", 5.0), local("r", "web1")])
         assert store.open_triggers()[0].cancels == {"web2": "bob"}
+
+
+def test_a_store_of_the_first_version_keeps_its_nodes_and_can_note_more_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    opening.prepare(path, Migrations(OURS.directory, "0001"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO nodes VALUES ('web1', '0000000000000k01', 1.0, 2.0, 0.5, '1.0', '[]', NULL)")
+    upgraded = Store.open(path)
+    assert upgraded.roster() == [Node("web1", "0000000000000k01", 1.0, seen=2.0, skew=0.5, version="1.0")]
+    upgraded.commit([NodeHeard("web1", 3.0, 0.5, "1.0", (), Cursor("j1", 7, "e1"))])
+    assert upgraded.roster()[0].relayed == Cursor("j1", 7, "e1")
+    upgraded.close()

@@ -1,6 +1,6 @@
 """Nodes, their certificates and join tokens."""
 
-from nanoexec.model import ActionOffer, Node
+from nanoexec.model import ActionOffer, Cursor, Node
 from nanoexec.record import NodeHeard, NodeJoined, NodeRevoked, TokenMade, TokenUsed
 from nanoexec.store import Store
 from tests.integration.store.records import identifier
@@ -65,3 +65,10 @@ def test_a_purge_forgets_old_tokens_and_no_node_nor_key(store: Store) -> None:
     assert len(store.roster()) == 1
     with store._read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM certificates").scalar() == 2
+
+
+def test_how_far_a_nodes_journal_is_stored_is_kept_until_another_machine_joins_under_its_name(store: Store) -> None:
+    store.commit([NodeJoined("web1", K1, 1.0), NodeHeard("web1", 5.0, 0.5, "1.0", (), Cursor("j1", 7, "e1"))])
+    assert store.roster()[0].relayed == Cursor("j1", 7, "e1")
+    store.commit([NodeJoined("web1", K2, 9.0)])
+    assert store.roster()[0].relayed == Cursor()

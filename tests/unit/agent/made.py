@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanoexec.agent.core import AgentCore
-from nanoexec.agent.outbox import Cursor
-from nanoexec.model import ActionOffer, Cause, Instant, Order, Outcome, Run, Trigger
+from nanoexec.model import ActionOffer, Cause, Cursor, Instant, Order, Outcome, Run, Trigger
 from nanoexec.wire import network, runner
 
 HUB = 1_000_000.0  # the hub's wall clock when the steady clock stands at zero

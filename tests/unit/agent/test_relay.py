@@ -3,8 +3,8 @@
 import pytest
 
 from nanoexec.agent.core import READ_RUNS, RECHECK
-from nanoexec.agent.outbox import REPORT_SIZE, Cursor
-from nanoexec.model import Cause, DeliveryState, Outcome, Output, Run
+from nanoexec.agent.outbox import REPORT_SIZE
+from nanoexec.model import Cause, Cursor, DeliveryState, Outcome, Output, Run
 from nanoexec.wire import network, runner
 from tests.unit.agent.made import (
     HUB,

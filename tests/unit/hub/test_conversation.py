@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nanoexec.model import FINAL, DeliveryState
+from nanoexec.wire.network import Report, decode_question
 from tests.unit.hub.world import START, World
 
 HEALING = 200  # seconds: longer than every pause that anybody makes
@@ -115,6 +116,15 @@ class Conversation(RuleBasedStateMachine):
     def the_hub_starts_again(self) -> None:
         self.world.restart_hub()
 
+    @rule()
+    def the_hub_is_backed_up(self) -> None:
+        self.world.back_up()
+
+    @rule(rarely=st.integers(0, 3))
+    def the_hub_is_restored(self, rarely: int) -> None:
+        if rarely == 0:
+            self.world.restore()
+
     @invariant()
     def nothing_is_ever_started_twice(self) -> None:
         for node in self.world.nodes.values():
@@ -162,3 +172,41 @@ def test_the_conversation_survives_whatever_happens_to_it() -> None:
         max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
     )
     machine.runTest()
+
+
+def test_a_hub_restored_from_an_old_backup_has_the_whole_history_again_and_nothing_ran_twice() -> None:
+    world = World()
+    world.submit("ALL", 3600.0)
+    world.heal(10)
+    world.back_up()
+    for node in world.nodes.values():
+        world.run_locally(node)
+    world.submit("web[1-2]", 3600.0)
+    world.heal(400)  # so long that the hub notes meanwhile how far the journals are stored
+    world.submit("ALL", 3600.0)
+    world.heal(10)
+    before = dict(world.records.runs)
+    world.restore()
+    assert len(world.records.runs) < len(before)
+    world.heal(10)
+    assert world.records.runs == before
+    for node in world.nodes.values():
+        assert set(node.runner.starts.values()) == {1}
+
+
+def test_a_hub_that_only_starts_again_hears_again_at_most_what_it_had_not_noted_as_stored() -> None:
+    world = World()
+    world.heal(1)
+    for _ in range(6):
+        world.submit("ALL", 3600.0)
+        world.heal(70)
+    node = world.nodes["web1"]
+    noted = world.records.relayed["web1"].change
+    assert 0 < noted < node.core.outbox.cursor.change
+    node.asked.clear()
+    world.restart_hub()
+    world.heal(5)
+    reports = [question for frame in node.asked if isinstance(question := decode_question(frame), Report)]
+    again = [run for report in reports for run in report.runs]
+    assert again
+    assert min(run.change for run in again) > noted

@@ -131,12 +131,12 @@ def test_repetitions_do_not_count_as_new_publications() -> None:
         assert published(frame)[1].sequence == core.sequence == 1
 
 
-def test_a_node_that_says_nothing_for_three_intervals_is_away() -> None:
+def test_a_node_that_says_nothing_for_two_and_a_half_intervals_is_away() -> None:
     core = core_of("web1", "web2")
-    core.ask("web2", said_hello(40.0), at(40))
-    core.tick(at(45))
+    core.ask("web2", said_hello(30.0), at(30))
+    core.tick(at(37.5))
     assert core.roster.is_connected("web1")
-    core.tick(at(45.1))
+    core.tick(at(37.6))
     assert not core.roster.is_connected("web1")
     assert core.roster.is_connected("web2")
     assert core.roster.connected() == 1

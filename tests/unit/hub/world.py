@@ -5,6 +5,7 @@ keeps the journal's contract: an id that it knows is never started again.
 """
 
 import contextlib
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -12,13 +13,20 @@ from typing import Final
 import msgspec
 
 from nanoexec.agent.core import AgentCore
-from nanoexec.agent.outbox import Cursor
 from nanoexec.errors import NoTargetError
 from nanoexec.hub.core import Decision, HubCore
 from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
-from nanoexec.model import FINAL, Cause, DeliveryState, Instant, Node, Outcome, Run, identifier
-from nanoexec.record import Change, DeliveryCancelled, DeliveryMoved, RunReported, StoredTrigger, TriggerIssued
+from nanoexec.model import FINAL, Cause, Cursor, DeliveryState, Instant, Node, Outcome, Run, identifier
+from nanoexec.record import (
+    Change,
+    DeliveryCancelled,
+    DeliveryMoved,
+    NodeHeard,
+    RunReported,
+    StoredTrigger,
+    TriggerIssued,
+)
 from nanoexec.wire import network, runner
 from nanoexec.wire.control import Wanted
 
@@ -32,6 +40,7 @@ class Records:
         self.triggers: dict[str, StoredTrigger] = {}
         self.runs: dict[tuple[str, str], Run] = {}
         self.finished: Counter[tuple[str, str]] = Counter()
+        self.relayed: dict[str, Cursor] = {}
 
     def commit(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -48,6 +57,8 @@ class Records:
                     known = self.runs.get((node, run.id))
                     if known is None or known.change < run.change:
                         self.runs[node, run.id] = run
+                case NodeHeard(name=name, relayed=relayed):
+                    self.relayed[name] = relayed
 
 
 class FakeRunner:
@@ -179,6 +190,7 @@ class World:
         self.records = Records()
         self.nodes = {"web1": Machine("web1", 3600.0), "web2": Machine("web2", -7200.0), "db1": Machine("db1", 0.0)}
         self._made = 0
+        self._backup = Records()
         self.hub = self._new_hub()
 
     def at(self) -> Instant:
@@ -193,7 +205,11 @@ class World:
         for stored in self.records.triggers.values():
             if not set(stored.deliveries.values()) <= FINAL - {DeliveryState.CANCELLED}:
                 ledger.remember(stored)
-        roster = Roster([Node(name=name, key=name.ljust(16, "0"), joined=START) for name in self.nodes], [])
+        nodes = [
+            Node(name, name.ljust(16, "0"), START, relayed=self.records.relayed.get(name, Cursor()))
+            for name in self.nodes
+        ]
+        roster = Roster(nodes, [])
         return HubCore(epoch=self._new_id(), interval=15.0, groups={}, roster=roster, ledger=ledger)
 
     def restart_hub(self) -> None:
@@ -201,6 +217,14 @@ class World:
         for node in self.nodes.values():
             node.unlink()
         self.hub = self._new_hub()
+
+    def back_up(self) -> None:
+        self._backup = copy.deepcopy(self.records)
+
+    def restore(self) -> None:
+        """The hub's disk is gone; a new one has the last backup."""
+        self.records = copy.deepcopy(self._backup)
+        self.restart_hub()
 
     def _settle(self, decision: Decision) -> None:
         """Commit, then publish to whoever is linked."""

@@ -1,0 +1,41 @@
+"""What the agent leaves for others to read: whether its link to the hub is up, and since when.
+
+The file is written when that changes, so that it costs nothing meanwhile. An agent that was killed leaves what it wrote
+last: a reader asks whether the process that is named in it still lives.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from nanoexec.errors import NanoexecError
+from nanoexec.files import write_atomically
+from nanoexec.model import Value
+from nanoexec.runner.process import Process
+
+
+class LinkState(Value, frozen=True):
+    """``up``: the hub has welcomed this agent. ``since`` is the node's clock, ``why`` what keeps a link down."""
+
+    up: bool
+    since: float
+    agent: Process
+    why: str = ""
+
+
+def write(file: Path, state: LinkState) -> None:
+    """Raises `ConfigError`."""
+    write_atomically(file, msgspec.json.encode(state), 0o644)
+
+
+def read(file: Path) -> LinkState | None:
+    """What was written last; None if there is nothing, or nothing that can be read.
+
+    Raises `NanoexecError` when this user may not see it.
+    """
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=LinkState)
+    except PermissionError:
+        raise NanoexecError(f"{file}: this user may not read it") from None
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,114 @@
+"""``nanoexec status``: how this machine stands, hub or node."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nanoexec.cli.options import PLAIN, ROOT, Plain, example, paths
+
+if TYPE_CHECKING:
+    from nanoexec.config import Paths
+    from nanoexec.doctor.status import NodeStatus
+    from nanoexec.wire.control import Status
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("status", epilog=example("nanoexec status", "nanoexec status -o json | jq .node.link.up"))(status)
+
+
+def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
+    """Show how this machine stands: its link to the hub, its runs, its fallbacks; on a hub, its nodes and deliveries.
+
+    It needs no daemon, and says what it cannot know. Whether all is well, and what to do, says nanoexec doctor.
+    """
+    import time
+
+    from nanoexec.cli import render
+    from nanoexec.cli.hub import status_lines
+    from nanoexec.doctor.status import node_status
+    from nanoexec.errors import ConfigError
+
+    where = paths(root)
+    hub = _hub(where) if where.hub_config.exists() else None
+    node = node_status(where, time.time()) if where.agent_config.exists() else None
+    if hub is None and node is None:
+        raise ConfigError(f"{where.etc}: neither hub.toml nor agent.toml is there: this machine has not joined a hub")
+    if output is Plain.JSON:
+        render.print_json({"hub": render.plain(hub), "node": render.plain(node)})
+        return
+    if isinstance(hub, str):
+        render.say(f"hub: {hub}")
+    elif hub is not None:
+        render.say(*status_lines(hub))
+    if node is not None:
+        render.say(*(render.printable(line) for line in lines(node)))
+        render.tell(*(f"not known: {render.printable(what)}" for what in node.unknown))
+
+
+def _hub(where: "Paths") -> "Status | str":
+    """What the hub says of itself, or why it does not."""
+    from nanoexec.cli.ask import ask
+    from nanoexec.errors import NanoexecError, ProtocolError
+    from nanoexec.wire.control import AskStatus, Status
+
+    try:
+        reply = ask(where, AskStatus())
+        if not isinstance(reply, Status):
+            raise ProtocolError(f"{where.control_socket}: it answers with something else")
+    except NanoexecError as error:
+        return str(error)
+    return reply
+
+
+def lines(node: "NodeStatus") -> Iterator[str]:
+    """A node's state for reading."""
+    from nanoexec.cli.render import moment
+    from nanoexec.duration import format_duration
+
+    yield f"node {node.name}, {f'joined to {node.hub}' if node.joined else 'not joined: nanoexec agent join'}"
+    yield f"agent   {_word(node.agent, 'runs', 'does not run')}; {_link(node)}"
+    after = format_duration(node.hub_silent_after) if node.hub_silent_after else "-"
+    silence = _word(node.silent, f"silent for more than {after}: hub-silent fallbacks run", "not silent")
+    yield f"hub     last heard {_heard(node)}; {silence}"
+    yield f"runner  {_word(node.runner, 'answers', 'does not run')}"
+    waiting = "not known" if node.waiting is None else str(node.waiting)
+    yield f"outbox  {waiting} runs that the hub has not stored yet"
+    yield from _runs(node)
+    for each in node.fallbacks or ():
+        due = "at boot" if each.next is None else f"next {moment(each.next)}"
+        verb = "would run" if each.runs else "would be skipped"
+        yield f"fallback  {each.action}  {each.schedule}  {due}  {verb}: {each.why}"
+
+
+def _link(node: "NodeStatus") -> str:
+    from nanoexec.cli.render import moment
+
+    if node.link is None or not node.agent:
+        return "no link"
+    why = f": {node.link.why}" if node.link.why else ""
+    return f"link {'up' if node.link.up else 'down'} since {moment(node.link.since)}{why}"
+
+
+def _heard(node: "NodeStatus") -> str:
+    from nanoexec.cli.render import moment
+
+    return "not known" if node.silent is None else moment(node.heard)
+
+
+def _runs(node: "NodeStatus") -> Iterator[str]:
+    from nanoexec.cli.render import moment, outcome_word
+
+    for run in node.open_runs or ():
+        state = "waits" if run.started is None else f"runs since {moment(run.started)}"
+        yield f"open    {run.id}  {run.action}  {run.cause}, by {run.by}  {state}"
+    for run in node.last_runs or ():
+        if run.outcome is not None:
+            word = outcome_word(run.outcome, changed=run.changed)
+            yield f"last    {run.id}  {run.action}  {run.cause}, by {run.by}  {word} {moment(run.ended)}"
+
+
+def _word(state: "bool | None", yes: str, no: str) -> str:
+    return "not known" if state is None else yes if state else no
