@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import typer.main
 
-from nanoexec.cli.app import app
+from nanoexec.cli.app import program
 from nanoexec.model import Value
 
 EXAMPLE: Final = "Example:"
@@ -58,7 +58,7 @@ def phrase(words: str) -> str:
 
 def tree() -> Command:
     """``nanoexec``, with every command in it."""
-    return _command(typer.main.get_command(app), ())
+    return _command(typer.main.get_command(program()), ())
 
 
 def _command(found: Any, words: tuple[str, ...]) -> Command:

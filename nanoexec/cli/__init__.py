@@ -1,20 +1,20 @@
 """The command line: each command parses, calls one function and renders.
 
-`app` lists the commands; one module holds the commands of one noun. Errors become exit codes here and nowhere else.
-What a command needs is imported when it runs: ``--help`` must not wait for NNG.
+`app.program` lists the commands; one module holds the commands of one noun. Errors become exit codes here and nowhere
+else. What a command needs is imported when it runs: ``--help`` must not wait for NNG.
 """
 
 import os
 import sys
 
-from nanoexec.cli.app import app
+from nanoexec.cli.app import program
 from nanoexec.errors import ExitCode, NanoexecError
 
 
 def main() -> None:
     """The console script ``nanoexec``."""
     try:
-        result = app(standalone_mode=False)
+        result = program(sys.argv[1:])(standalone_mode=False)
         code = result if isinstance(result, int) else ExitCode.OK
         sys.stdout.flush()
     except NanoexecError as error:

@@ -1,35 +1,59 @@
-"""Every command, by name."""
+"""Every command, by name, and the module that has it."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
 
 import typer
 
 from nanoexec import __version__
-from nanoexec.cli import (
-    actions,
-    agent,
-    cancel,
-    cron,
-    demo,
-    doctor,
-    history,
-    hub,
-    nodes,
-    original,
-    overdue,
-    prove,
-    status,
-    trigger,
-)
 from nanoexec.cli.options import example
 from nanoexec.cli.plain import Commands
 
-app = Commands(
-    name="nanoexec",
-    help="Run a named action on every machine now, and see every result.",
-    epilog=example("nanoexec trigger ALL:uptime"),
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+# In the order of the help. A module `register`s its commands; that of a group is its `app`.
+_COMMANDS: Final[Mapping[str, str]] = {
+    "trigger": "trigger",
+    "exec": "trigger",
+    "cancel": "cancel",
+    "history": "history",
+    "show": "history",
+    "prove": "prove",
+    "overdue": "overdue",
+    "run": "actions",
+    "status": "status",
+    "doctor": "doctor",
+    "listen": "original",
+    "send": "original",
+    "demo": "demo",
+}
+_GROUPS: Final = ("hub", "agent", "nodes", "actions", "cron")
+
+
+def program(words: Sequence[str] = ()) -> Commands:
+    """The command line; of it, what ``words`` need, if they begin with a command.
+
+    A command that is typed waits for its own module only: all of them together are a tenth of a cold start.
+    """
+    app = Commands(
+        name="nanoexec",
+        help="Run a named action on every machine now, and see every result.",
+        epilog=example("nanoexec trigger ALL:uptime"),
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_main)
+    asked = words[0] if words else ""
+    if asked in _COMMANDS:
+        _module(_COMMANDS[asked]).register(app)
+    elif asked in _GROUPS:
+        app.add_typer(_module(asked).app, name=asked)
+    else:
+        for name in dict.fromkeys(_COMMANDS.values()):
+            _module(name).register(app)
+        for name in _GROUPS:
+            app.add_typer(_module(name).app, name=name)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -38,15 +62,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _main(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     pass
 
 
-for module in (trigger, cancel, history, prove, overdue, actions, status, doctor, original, demo):
-    module.register(app)
-groups = {"hub": hub.app, "agent": agent.app, "nodes": nodes.app, "actions": actions.app, "cron": cron.app}
-for name, group in groups.items():
-    app.add_typer(group, name=name)
+def _module(name: str) -> Any:
+    return import_module(f"nanoexec.cli.{name}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from nanoexec.cli.app import app
+from nanoexec.cli.app import program
 from tests.support.command_line import ENVIRONMENT
 
 pytestmark = pytest.mark.node
@@ -38,7 +38,7 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
         yield from commands(command, (*words, name))
 
 
-ALL = list(commands(typer.main.get_command(app)))
+ALL = list(commands(typer.main.get_command(program())))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,18 @@ def helps() -> dict[tuple[str, ...], tuple[str, list[str]]]:
 
 def test_the_walk_finds_the_commands() -> None:
     assert {("trigger",), ("doctor",), ("listen",), ("hub", "init"), ("actions", "check"), ("agent", "join")} < set(ALL)
+
+
+@pytest.mark.parametrize("words", [words for words in ALL if words], ids=" ".join)
+def test_a_command_that_is_typed_is_as_in_the_whole_program(words: tuple[str, ...]) -> None:
+    assert words in set(commands(typer.main.get_command(program(words))))
+
+
+def test_a_command_that_is_typed_does_not_wait_for_the_others() -> None:
+    code = "import sys; from nanoexec.cli.app import program; program(['trigger', 'ALL:uptime']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    loaded = {name for name in done.stdout.split() if name.startswith("nanoexec.cli.")}
+    assert loaded <= {f"nanoexec.cli.{name}" for name in ("app", "options", "plain", "trigger")}
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from nanoexec.agent import core as agent_core
-from nanoexec.cli.app import app
+from nanoexec.cli.app import program
 from nanoexec.config import HubConfig
 from nanoexec.errors import ExitCode
 from nanoexec.hub import core, echo, ledger, roster, service
@@ -132,7 +132,7 @@ def test_numbers_in_the_text_are_those_in_the_code() -> None:
 
 def command_at(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words name, and what is left of them."""
-    found: Any = typer.main.get_command(app)
+    found: Any = typer.main.get_command(program())
     while words and hasattr(found, "commands"):
         assert words[0] in found.commands or words[0].startswith("-"), f"no command {words[0]!r}"
         if words[0].startswith("-"):
