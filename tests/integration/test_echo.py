@@ -73,7 +73,7 @@ def test_a_hub_in_order_has_no_alarm_and_its_ear_is_nobody() -> None:
 def _hub(directory: Path, memory: MemoryNetwork) -> tuple[Hub, Store]:
     config = HubConfig(name=OWN.name, beacon_interval=0.1)
     store = Store.open(directory / "hub.db")
-    hub = Hub(config, store=store, transport=memory.hub(), pin=b"", now=clock.now)
+    hub = Hub(config, name="hub", store=store, transport=memory.hub(), pin=b"", now=clock.now)
     hub.listen_to_itself(Echo(OWN, lambda: memory.node(OWN), interval=config.beacon_interval, now=clock.now))
     return hub, store
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nanoexec.model import Outcome
+from nanoexec.runner.tables import VERSION
 from tests.support.cron import ScheduledNode, from_shell, start_shell
 from tests.support.runner import until
 
@@ -113,7 +114,8 @@ def test_a_journal_of_a_newer_nanoexec_is_said_in_one_line_and_the_original_runs
     complaints = node.root / "complaints"
     with complaints.open("wb") as errors:
         from_shell(command, stderr=errors)
-    said = f"nanoexec-run: {node.paths.journal}: the journal has version 99, this side knows 1: upgrade nanoexec\n"
+    newer = f"the journal has version 99, this side knows {VERSION}: upgrade nanoexec"
+    said = f"nanoexec-run: {node.paths.journal}: {newer}\n"
     assert complaints.read_text() == said
     assert node.notes == ["original"]
 
