@@ -1,8 +1,10 @@
 """``python -m nanoexec.runner [--root DIR] [--config FILE]``: the privileged service of a node."""
 
 import os
+import pwd
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nanoexec.config import AgentConfig, Paths
@@ -18,6 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         paths = _paths(arguments)
         config = _read(paths)
+        _take_groups()
         listener = inherited(os.environ)
         idle = listener is not None  # systemd starts us again when somebody calls
         server = Server(
@@ -37,6 +40,14 @@ def _paths(arguments: Sequence[str]) -> Paths:
             raise UsageError(f"nanoexec.runner: expected --root DIR and --config FILE, got {option} {value}".rstrip())
         given[option] = Path(value).absolute()
     return Paths(root=given.get("--root", Path("/")), config=given.get("--config"))
+
+
+def _take_groups() -> None:
+    """Have root's supplementary groups, and so root's actions, as under cron: systemd starts us with none."""
+    if os.geteuid() == 0:
+        with suppress(KeyError, OSError):  # a machine without /etc/passwd, a namespace that allows no groups
+            root = pwd.getpwuid(0)
+            os.initgroups(root.pw_name, root.pw_gid)
 
 
 def _read(paths: Paths) -> AgentConfig:

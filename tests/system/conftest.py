@@ -16,7 +16,7 @@ from tests.system.estate import Estate
 from tests.system.image import Cache
 from tests.system.lan import TOOLS, Lan
 from tests.system.machines import Machine
-from tests.system.packages import built_packages
+from tests.system.packages import built_packages, stage
 from tests.system.recipe import Suite, recipe
 
 FOUR: Final[Mapping[str, Suite]] = {"hub": "bookworm", "node1": "bookworm", "node2": "trixie", "node3": "trixie"}
@@ -96,17 +96,31 @@ def images(cache: Cache, aloud: Callable[[], contextlib.AbstractContextManager[N
 
 
 @pytest.fixture(scope="session")
-def packages(cache: Cache, aloud: Callable[[], contextlib.AbstractContextManager[None]]) -> dict[Suite, list[Path]]:
-    """The project's packages, as built in each suite."""
-    with aloud():
-        return {suite: built_packages(suite, cache) for suite in sorted({*FOUR.values()})}
+def staged(tmp_path_factory: pytest.TempPathFactory) -> dict[Suite, Path]:
+    """The project's source as each suite's packages are built from."""
+    suites = sorted({*FOUR.values()})
+    with ThreadPoolExecutor(len(suites)) as pool:
+        return dict(
+            zip(suites, pool.map(lambda suite: stage(suite, tmp_path_factory.mktemp(suite)), suites), strict=True)
+        )
 
 
 @pytest.fixture(scope="session")
-def newer(cache: Cache, aloud: Callable[[], contextlib.AbstractContextManager[None]]) -> dict[Suite, list[Path]]:
+def packages(
+    staged: dict[Suite, Path], cache: Cache, aloud: Callable[[], contextlib.AbstractContextManager[None]]
+) -> dict[Suite, list[Path]]:
+    """The project's packages, as built in each suite."""
+    with aloud():
+        return {suite: built_packages(suite, cache, source) for suite, source in staged.items()}
+
+
+@pytest.fixture(scope="session")
+def newer(
+    staged: dict[Suite, Path], cache: Cache, aloud: Callable[[], contextlib.AbstractContextManager[None]]
+) -> dict[Suite, list[Path]]:
     """The same packages as a later version, which upgrades them."""
     with aloud():
-        return {suite: built_packages(suite, cache, version=LATER) for suite in sorted({*FOUR.values()})}
+        return {suite: built_packages(suite, cache, source, version=LATER) for suite, source in staged.items()}
 
 
 @pytest.fixture(scope="session")

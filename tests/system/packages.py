@@ -85,28 +85,44 @@ class Builder(Value, frozen=True):
         return done.stdout
 
 
-def built_packages(suite: Suite, cache: Cache, *, version: str = "") -> list[Path]:
-    """The .deb files of the tree as it is, built now unless they were already.
+def stage(suite: Suite, directory: Path) -> Path:
+    """The source tree that dpkg-buildpackage wants, made in a directory. Wheels are fetched here: a builder has no
+    network.
+
+    :raises BuildError: if the tree cannot be staged.
+    """
+    command = [str(REPOSITORY / "packaging/stage"), "--suite", suite, str(directory)]
+    environment = os.environ | {"PIP": f"{sys.executable} -m pip"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr.strip()}")
+    (staged,) = directory.glob("nanoexec-*")
+    return staged
+
+
+def built_packages(suite: Suite, cache: Cache, staged: Path, *, version: str = "") -> list[Path]:
+    """The .deb files of a staged tree, which stays as it is; built now unless they were already.
 
     ``version`` is what to call it instead of the tree's own, ``0.2`` say, for packages that upgrade the others.
 
-    :raises BuildError: if the tree cannot be staged or built.
+    :raises BuildError: if they cannot be built.
     """
     with tempfile.TemporaryDirectory(prefix="nanoexec-stage-") as directory:
-        staged = _stage(suite, Path(directory))
+        source = Path(shutil.copytree(staged, Path(directory) / staged.name, symlinks=True))
         if version:
-            rename(staged, version)
-        results = cache.path / f"debs-{suite}-{fingerprint(staged)}"
+            rename(source, version)
+        results = cache.path / f"debs-{suite}-{fingerprint(source)}"
         with cache.lock(f"debs-{suite}"):
             if not results.is_dir():
                 say(f"building the {suite} packages: half a minute")
-                inside = f"/build/{staged.name}"
                 build = ["dpkg-buildpackage", "-us", "-uc", "-b"]
-                Builder(suite=suite, cache=cache).run(*build, binds={"/build": staged.parent}, where=inside)
+                Builder(suite=suite, cache=cache).run(
+                    *build, binds={"/build": source.parent}, where=f"/build/{source.name}"
+                )
                 remove(results)  # what a crash has left
                 partial = results.with_name(f"{results.name}.partial")
                 partial.mkdir()
-                for package in staged.parent.glob("*.deb"):
+                for package in source.parent.glob("*.deb"):
                     shutil.copy2(package, partial)
                 partial.rename(results)
             os.utime(results)  # wanted now
@@ -129,23 +145,12 @@ def fingerprint(tree: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def rename(staged: Path, version: str) -> None:
+def rename(source: Path, version: str) -> None:
     """Make another version of a staged tree, in its program and in its packages."""
-    init, changelog = staged / "nanoexec/__init__.py", staged / "debian/changelog"
+    init, changelog = source / "nanoexec/__init__.py", source / "debian/changelog"
     (before,) = re.findall(r'^__version__ = "(.*)"$', init.read_text(), re.MULTILINE)
     init.write_text(init.read_text().replace(f'"{before}"', f'"{version}"'))
     changelog.write_text(changelog.read_text().replace(f"({before}-", f"({version}-", 1))
-
-
-def _stage(suite: Suite, directory: Path) -> Path:
-    """The source tree that dpkg-buildpackage wants. Wheels are fetched here: there is no network in a builder."""
-    command = [str(REPOSITORY / "packaging/stage"), "--suite", suite]
-    environment = os.environ | {"PIP": f"{sys.executable} -m pip"}
-    done = subprocess.run([*command, str(directory)], check=False, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise BuildError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr.strip()}")
-    (staged,) = directory.glob("nanoexec-*")
-    return staged
 
 
 def _remove_old(suite: Suite, cache: Cache) -> None:

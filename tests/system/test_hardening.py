@@ -65,13 +65,15 @@ TOLD: Final = "/var/lib/nanoexec/agent/told.json"
 # Where a process is: everything that it has from who started it, but for its number and its control group.
 PLACE: Final = r"""#!/bin/sh
 exec 2>&1
-grep -E '^(Umask|Uid|Gid|Groups|Sig(Blk|Ign|Cgt)|Cap|NoNewPrivs|Seccomp|Speculation|Cpus_allowed_list)' /proc/self/status
+grep -E '^(Umask|Uid|Gid|Groups|Sig(Blk|Ign)|Cap|NoNewPrivs|Seccomp|Speculation|Cpus_allowed_list)' /proc/self/status
 cat /proc/self/limits /proc/self/oom_score_adj /proc/self/coredump_filter
 readlink /proc/self/root /proc/self/ns/*
 cat /proc/self/mountinfo
 nice
-cd "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)" && grep . pids.max cpu.max memory.max memory.high
 """
+# What a control group of systemd's may limit or take away.
+RESOURCES: Final = re.compile(r"(Allowed|BlockIO|CPU|Delegate|Device|IO|IP|Memory|Slice|Socket|StartupCPU|Swap|Tasks)")
+COUNTERS: Final = re.compile(r"(NSec|Current|Peak|Bytes|Operations|Packets)$")
 PLACED: Final = """\
 name = "place"
 command = ["/usr/local/bin/place"]
@@ -89,9 +91,10 @@ CONNECT: Final = "import socket; socket.socket(socket.AF_UNIX).connect('/run/nan
 
 
 def settings(node: Machine, unit: str) -> dict[str, str]:
-    """Everything that systemd knows of a unit."""
+    """Everything that systemd knows of a unit that is stopped; lists, which have no order, sorted."""
     lines = node.run("systemctl", "show", unit).splitlines()
-    return {key: value for key, _, value in (line.partition("=") for line in lines)}
+    known = {key: " ".join(sorted(value.split())) for key, _, value in (line.partition("=") for line in lines)}
+    return {key: value for key, value in known.items() if key != "ControlGroupId"}
 
 
 def put_instead(node: Machine, unit: str, content: str) -> None:
@@ -133,6 +136,7 @@ def test_in_the_place_of_the_agent_nothing_can_be_done_that_it_need_not_do(probe
     node = probed
     node.run("systemctl", "stop", AGENT)
     before = settings(node, AGENT)
+    assert before["User"] == "nanoexec"
     put_instead(node, AGENT, INSTEAD)
     try:
         after = settings(node, AGENT)
@@ -218,7 +222,7 @@ def test_a_triggered_command_is_where_the_same_command_is_under_cron(estate: Est
     node.put(PLACE, "/usr/local/bin/place", mode=0o755)
     node.put(PLACED, "/etc/nanoexec/actions.d/place.toml")
     deliveries: dict[str, Any] = estate.trigger(f"{name}:place")
-    triggered = deliveries[name]["run"]["output"]
+    triggered = deliveries[name]["run"]["output"]["text"]
     node.put(
         "* * * * * root /usr/local/bin/place >/srv/place.new && mv /srv/place.new /srv/place\n", "/etc/cron.d/place"
     )
@@ -229,4 +233,14 @@ def test_a_triggered_command_is_where_the_same_command_is_under_cron(estate: Est
     assert "CapBnd" in triggered
     assert "Max open files" in triggered
     assert " / / " in triggered
-    assert "pids.max" in triggered
+
+
+@SUITES
+def test_the_runners_unit_takes_no_more_from_its_commands_than_crons_does(estate: Estate, name: str) -> None:
+    node = estate.nodes[name]
+    node.run("systemctl", "stop", RUNNER, "cron.service")
+    ours, crons = settings(node, RUNNER), settings(node, "cron.service")
+    node.run("systemctl", "start", "cron.service")
+    limits = {key for key in ours if RESOURCES.match(key) and not COUNTERS.search(key)}
+    assert {"TasksMax", "MemoryMax", "DevicePolicy", "CPUQuotaPerSecUSec"} <= limits
+    assert {key: (ours[key], crons.get(key)) for key in limits if ours[key] != crons.get(key)} == {}

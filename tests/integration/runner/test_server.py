@@ -549,6 +549,14 @@ def test_a_faulty_configuration_on_reload_leaves_the_old_one(node: Node) -> None
 
 
 @needs_root
+def test_a_command_of_roots_has_roots_groups_whatever_the_runner_was_started_with(node: Node) -> None:
+    node.action("groups", "sed -n s/^Groups:.//p /proc/self/status", user="root")
+    node.start(prelude="import os; os.setgroups([4711])")
+    groups = node.carry_out("groups").output.text().split()
+    assert sorted(map(int, groups)) == sorted(os.getgrouplist("root", 0))
+
+
+@needs_root
 def test_a_caller_who_is_neither_root_nor_the_agent_is_turned_away(node: Node) -> None:
     node.action("note", "echo ran >> $LEDGER")
     node.start()
