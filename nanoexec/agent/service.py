@@ -21,7 +21,7 @@ from nanoexec.wire import network, runner
 from nanoexec.wire.network import Offer
 
 DIAL_WITHIN: Final = 10.0  # seconds
-ANSWER_WITHIN: Final = 30.0
+ANSWER_WITHIN: Final = 25.0  # with an interval until the next hello, a mute link is noticed within 45 s
 GOODBYE_WITHIN: Final = 1.0
 RUNNER_WITHIN: Final = 10.0
 FIRST_BACKOFF: Final = 1.0

@@ -183,7 +183,10 @@ class Hub:
         while True:
             await asyncio.sleep(TICK)
             with contextlib.suppress(UnavailableError):
-                await self.publish(await self.clerk.decide(lambda core: core.tick(self._now())))
+                decision = await self.clerk.decide(lambda core: core.tick(self._now()))
+                for key in decision.disconnect:
+                    _log.info("%s is silent, and counts as away", self.clerk.core.roster.accepted.get(key, key))
+                await self.publish(decision)
             if self._echo is not None:
                 self.count("alarms", self._echo.judge(self._now()))
             await self._mind_join_listener()

@@ -233,7 +233,7 @@ class World:
         soon = self.now().wall + REACHED
         alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon}
         until = self.loop.time() + HEALING
-        calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 30 seconds are over
+        calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 25 seconds are over
         while self.loop.time() < until and calm < CALM:
             for node in self.nodes.values():
                 for child in tuple(node.children):
