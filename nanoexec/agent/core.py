@@ -13,13 +13,14 @@ from nanoexec import __version__
 from nanoexec.agent.cancels import Cancels
 from nanoexec.agent.handover import Handovers
 from nanoexec.agent.outbox import Outbox
-from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError
+from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError, UnavailableError
 from nanoexec.model import ActionOffer, Cause, Cursor, DeliveryState, Instant, Order, Run, Value
 from nanoexec.target import contains
 from nanoexec.wire import network, runner
 
 SILENT_AFTER: Final = 2.5  # beacon intervals without a beacon until the hub counts as gone
 RECHECK: Final = 30.0  # seconds between two looks at the journal while a run is known to be under way
+ANSWER_WITHIN: Final = 25.0  # seconds; with an interval until the next hello, a mute link is noticed within 45
 AGAIN: Final = 1.0  # seconds until the next hello when the hub has more offers than fit into one welcome
 READ_RUNS: Final = 100
 
@@ -105,7 +106,7 @@ class AgentCore:
             self._hello_at = now.steady if self._hello_at is None else min(self._hello_at, now.steady)
         self._epoch = message.epoch
         self._sequence = message.sequence
-        if isinstance(message, network.Publication):
+        if isinstance(message, network.Publication) and self._offset is not None:  # else hello will bring it
             self._take(message.offer, now)
         elif isinstance(message, network.Cancellation):
             self._cancel(message)
@@ -127,8 +128,14 @@ class AgentCore:
         return self.outbox.question() if self._welcomed else None
 
     def answered(self, question: network.Question, data: bytes, now: Instant) -> None:
-        """What the hub said to it. Raises `ProtocolError` when that makes no sense: the link is of no use then."""
+        """What the hub said to it.
+
+        Raises `ProtocolError` when that makes no sense, `UnavailableError` when it comes too late: the link is of no
+        use then.
+        """
         answer = network.decode_answer(data)
+        if now.steady - self._asked > ANSWER_WITHIN:  # this machine slept: how old the answer is, nobody knows
+            raise UnavailableError(f"the hub's answer was read {now.steady - self._asked:.0f} s after it was asked for")
         self._set_time(answer.time, now, asked=self._asked)
         if isinstance(question, network.Hello):
             if not isinstance(answer, network.Welcome):
@@ -306,9 +313,11 @@ class AgentCore:
     def _set_time(self, hub_time: float, now: Instant, asked: float = -math.inf) -> None:
         """The hub's clock showed ``hub_time`` between ``asked`` and ``now``; what was known stays if that allows it.
 
-        A frame may have waited while this machine slept: only an answer, which is no older than its question, can turn
-        the hub's time back.
+        A frame may have waited while this machine slept: only an answer, which is no older than its question, can say
+        first what time it is, or turn the hub's time back.
         """
+        if self._offset is None and asked == -math.inf:
+            return
         earliest, latest = hub_time - now.steady, hub_time - asked
         self._offset = earliest if self._offset is None else min(max(self._offset, earliest), latest)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from nanoexec.agent import errand
-from nanoexec.agent.core import AgentCore
+from nanoexec.agent.core import ANSWER_WITHIN, AgentCore
 from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, UnavailableError
 from nanoexec.model import Instant
 from nanoexec.transport import Link, NodeTransport
@@ -21,7 +21,6 @@ from nanoexec.wire import network, runner
 from nanoexec.wire.network import Offer
 
 DIAL_WITHIN: Final = 10.0  # seconds
-ANSWER_WITHIN: Final = 25.0  # with an interval until the next hello, a mute link is noticed within 45 s
 GOODBYE_WITHIN: Final = 1.0
 RUNNER_WITHIN: Final = 10.0
 FIRST_BACKOFF: Final = 1.0

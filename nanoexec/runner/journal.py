@@ -209,6 +209,12 @@ class Journal:
         with _faults(self._path):
             return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", _old(before)).rowcount  # noqa: S608 - a constant
 
+    def may_have_forgotten(self, expires: float) -> bool:
+        """Whether `prune` may have forgotten a trigger that expires then, whatever clocks have shown meanwhile."""
+        with _faults(self._path):
+            found = self._connection.execute("SELECT ? < max(expires) - ? FROM runs", (expires, _APART))
+            return bool(found.fetchone()[0])
+
     def prunable(self, before: float) -> int:
         """How many runs `prune` would forget."""
         with _faults(self._path):

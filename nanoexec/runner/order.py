@@ -43,20 +43,14 @@ class Work(Value, frozen=True):
         return self.run.action != EXEC
 
 
-def trigger_of(order: Order, config: AgentConfig, verify: Verify, now: float) -> Trigger:
-    """The trigger that an order carries, its signature verified. Raises `RefusedError`, `ProtocolError`, `ConfigError`.
+def trigger_of(order: Order, config: AgentConfig, verify: Verify) -> Trigger:
+    """The trigger that an order carries, its signature verified.
 
-    The journal forgets runs some days after their trigger has expired. What expired before that may have run already.
+    Raises `RefusedError`, `ProtocolError`, `ConfigError`.
     """
     if config.signers:
         verify(config.signers, order.body, order.signature)
-    trigger = decode_trigger(order.body)
-    if trigger.expires < horizon(config, now):
-        raise RefusedError(
-            f"trigger {trigger.id} expired more than {config.journal_days} days ago:"
-            " the journal no longer knows whether it has run"
-        )
-    return trigger
+    return decode_trigger(order.body)
 
 
 def horizon(config: AgentConfig, now: float) -> float:

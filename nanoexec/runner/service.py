@@ -97,14 +97,26 @@ class Service(msgspec.Struct, frozen=True):
     def _start(self, connection: socket.socket, order: Order) -> None:
         now = self.clock()
         try:
-            trigger = trigger_of(order, self.config, self.verify, now)
+            trigger = trigger_of(order, self.config, self.verify)
             journal = self.open_journal()
+            self._check_age(trigger, journal, now)
         except (RefusedError, ProtocolError) as error:
             _reject(connection, error, final=True)
         except (ConfigError, StoreError) as error:  # once that is mended, the same order may run
             _reject(connection, error, final=False)
         else:
             self._run(connection, journal, trigger, now)
+
+    def _check_age(self, trigger: Trigger, journal: Journal, now: float) -> None:
+        """Raises `RefusedError` for what expired so long ago that the journal may have forgotten it: it may have run.
+
+        This clock alone does not show that, for it may be far ahead of the hub's, which alone decides about expiry.
+        """
+        if trigger.expires < horizon(self.config, now) and journal.may_have_forgotten(trigger.expires):
+            raise RefusedError(
+                f"trigger {trigger.id} expired more than {self.config.journal_days} days ago:"
+                " the journal no longer knows whether it has run"
+            )
 
     def _cancel(self, connection: socket.socket, request: Cancel) -> None:
         now = self.clock()

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from signal import Signals
+from typing import TYPE_CHECKING, Any, Final, Self
 from unittest.mock import patch
 
 from nanoexec.model import Output, Run, identifier
@@ -19,6 +20,7 @@ from nanoexec.runner.journal import Journal
 from nanoexec.runner.lock import ActionLock
 from nanoexec.runner.process import Process as Identity
 from nanoexec.runner.service import Service
+from nanoexec.runner.stopping import STOP
 from nanoexec.runner.supervision import Supervision
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Child:
         self.ended = False
         self.run_id = ""  # what it was started for; perhaps another process answers for that
         self.at_command = False
+        self.stop: ChildStop | None = None
         self.fault: BaseException | None = None
         self._work = work
         self._killed = False
@@ -93,6 +96,10 @@ class Child:
         if self.at_command and not self.ended:
             self.resume()
 
+    def wake_soon(self, within: float) -> None:
+        """Cut short the sleep that it is in, unless it ends by itself before that."""
+        self.node.world.wake_later(self._wake, self._parked, within)
+
     def _wake(self, parked: int) -> None:
         if parked == self._parked and not self.ended:
             self.resume()
@@ -122,14 +129,35 @@ class Child:
 
 
 class WatchedJournal(Journal):
-    """The journal, in a process that can die just before a commit and just after it."""
+    """The journal, in a process that can die, or be overtaken by others, just before a commit and just after it."""
 
-    def _commit(self, statement: str, values: Any) -> int:
+    def _commit(self, statement: str, values: Any, returning: str = "change") -> tuple[Any, ...]:
         child = CHILD.get()
-        child.node.maybe_die(child, "before")
-        changed = super()._commit(statement, values)
-        child.node.maybe_die(child, "after")
+        child.node.at_commit(child, "before")
+        changed = super()._commit(statement, values, returning)
+        child.node.at_commit(child, "after")
         return changed
+
+
+class ChildStop:
+    """What `Stop` is to a real child: whether it has been asked to stop its run, and what it wakes up from."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._child = CHILD.get()
+
+    def __enter__(self) -> Self:
+        self._child.stop = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.stop = None
+
+    def hear(self, within: float) -> None:
+        """The signal: a poll(2) on the command returns a moment later, perhaps because the command has just ended."""
+        self.asked = True
+        if self._child.at_command:
+            self._child.wake_soon(within)
 
 
 class ChildService(Service, frozen=True):
@@ -143,35 +171,43 @@ class ChildService(Service, frozen=True):
         self.stack.callback(journal.close)
         return journal
 
-    def _supervision(self, journal: Journal, work: Any, connection: Any) -> Supervision:
-        made = super()._supervision(journal, work, connection)
-        pretend(made, self.child, work.run)
+    def _supervision(self, journal: Journal, work: Any, connection: Any, stop: Any) -> Supervision:
+        made = super()._supervision(journal, work, connection, stop)
+        pretend(made, self.child, work.run, stop)
         return made
 
 
-def pretend(supervision: Supervision, child: Child, run: Run) -> None:
-    """Have the command of this run be a step of the world."""
+def pretend(supervision: Supervision, child: Child, run: Run, stop: ChildStop | None = None) -> None:
+    """Have the command of this run be a step of the world. Asked to stop, it does so at once, late, or is killed."""
 
     def perform(command: Any, *, lasting: Callable[[int], object], **_: Any) -> Ending:
         node = child.node
         length = node.truth.started(node.name, run, supervision._journal.find(run.id))
         status = node.world.draw_status()
         length = min(length, command.timeout)
+        over = node.world.loop.time() + length
+        late = stopped = False
         try:
+            child.at_command = True
+            if length:
+                child.park(min(length, LASTING))
             if length > LASTING:
-                child.at_command = True
-                child.park(LASTING)
                 lasting(node.new_pid())
-                child.park(length - LASTING)
-            elif length:
-                child.park(length)
+                if stop is None or not stop.asked:
+                    child.park(over - node.world.loop.time())
+            stopped = stop is not None and stop.asked and node.world.loop.time() < over
+            late = length >= command.timeout and not stopped
+            if stopped:
+                node.truth.told_to_stop(node.name, run.id)
+                status = node.world.random.choice((-15, -15, 0, 3, -9))
+                child.park(command.kill_after if status == -9 else node.world.random.choice((0.0, 0.0, 0.3)))
         finally:
             child.at_command = False
             node.truth.stopped(node.name, run)
-        late = length >= command.timeout
-        node.truth.ended(node.name, run.id, -15 if late else status)
+        status = -15 if late else status
+        node.truth.ended(node.name, run.id, status)
         return Ending(
-            pid=node.new_pid(), status=-15 if late else status, duration=length, timed_out=late, output=Output()
+            pid=node.new_pid(), status=status, duration=length, timed_out=late, output=Output(), stopped=stopped
         )
 
     child.run_id = run.id
@@ -181,6 +217,19 @@ def pretend(supervision: Supervision, child: Child, run: Run) -> None:
 
 def _lives(identity: Identity) -> bool:
     return CHILD.get().node.lives(identity)
+
+
+def _send_signal(identity: Identity, number: Signals, *, only_if_caught: bool = False) -> bool:
+    """As the kernel does: `STOP` is for who has a handler, SIGTERM ends who has none."""
+    node = CHILD.get().node
+    child = next((child for child in node.children if child.identity == identity and not child.ended), None)
+    if child is None or (only_if_caught and child.stop is None):
+        return False
+    if number != STOP:
+        node.world.in_nobodys_name(node.world.loop.call_later, node.world.random.uniform(0, 0.01), child.kill)
+    elif child.stop is not None:
+        child.stop.hear(node.world.random.uniform(0, 0.01))
+    return True
 
 
 @contextmanager
@@ -203,9 +252,13 @@ def kernel() -> Iterator[None]:
     with ExitStack() as stack:
         for name, simulated in {
             "nanoexec.runner.supervision.this_process": lambda: CHILD.get().identity,
+            "nanoexec.runner.cancelling.this_process": lambda: CHILD.get().identity,
+            "nanoexec.runner.cancelling.lives": _lives,
+            "nanoexec.runner.cancelling.send_signal": _send_signal,
             "nanoexec.runner.recovery.boot_id": lambda: CHILD.get().node.boot,
             "nanoexec.runner.recovery.lives": _lives,
             "nanoexec.runner.service._has_gone": has_gone,
+            "nanoexec.runner.service.Stop": ChildStop,
             "nanoexec.runner.service.say": lambda _: None,
             "nanoexec.runner.supervision.say": lambda _: None,
         }.items():

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from nanoexec.actions import Catalog, Manifest, OnBusy
-from nanoexec.agent.core import AgentCore
-from nanoexec.agent.outbox import Cursor
+from nanoexec.agent.core import ANSWER_WITHIN, AgentCore
 from nanoexec.agent.service import Agent
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError
-from nanoexec.model import Cause, Instant, Run, identifier
+from nanoexec.model import Cause, Cursor, Instant, Run, identifier
 from nanoexec.runner import order
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.process import Process as Identity
@@ -28,9 +27,10 @@ from nanoexec.runner.supervision import Supervision
 from nanoexec.transport import Peer
 from nanoexec.wire import stream
 from nanoexec.wire.network import decode_trigger
-from nanoexec.wire.runner import Start, decode_request
+from nanoexec.wire.runner import Cancel, Start, decode_request
 from tests.chaos.child import Child, ChildService, WatchedJournal, pretend
 from tests.chaos.loop import PROCESS, Process
+from tests.chaos.truth import DAY
 from tests.chaos.wires import NodeWire
 
 if TYPE_CHECKING:
@@ -64,9 +64,11 @@ class Node:
         self.peer = Peer(name=name, key=name.ljust(16, "0"))
         self.paths = Paths(root=root)
         self.off = off
+        self.far = False
         self.boot = f"{name}-boot-0"
         self.children: list[Child] = []
         self.runner_up = False
+        self.slow = False  # its disk: others come between a child and its commits
         self.death = ""  # where the next child dies: before a commit, or after it
         self.cursor = b""
         self.agent: Agent | None = None
@@ -84,6 +86,11 @@ class Node:
         passed = self.world.loop.time()
         return Instant(wall=START + passed + self.off, steady=passed - self._booted)
 
+    def move_clock(self, seconds: float) -> None:
+        """Years ahead, a runner forgets at its start what no trigger caused, whether or not that was relayed."""
+        self.off += seconds
+        self.far = self.far or abs(seconds) > DAY
+
     # The agent
 
     def start_agent(self) -> None:
@@ -99,6 +106,7 @@ class Node:
             journal=self.paths.journal,
             beacon=self.paths.beacon,
             save=lambda: self._save(core),
+            tell_link=lambda _up, _since, _why: None,
             now=self.now,
             explain=_nothing,
             jitter=self.world.random,
@@ -158,6 +166,7 @@ class Node:
         run = Run(id=self.world.new_id(), action=action, cause=Cause.LOCAL, by="root", requested=now)
 
         self.truth.wanted[self.name, run.id] = self.world.loop.time()
+        self.truth.local.add(run.id)
 
         def work(child: Child) -> None:
             with WatchedJournal.open(self.paths.journal, identifier(self.world.new_bytes())) as journal:
@@ -183,13 +192,19 @@ class Node:
         return any(child.identity == identity for child in self.children if not child.ended)
 
     def answers_for(self, identity: Identity, run: str) -> bool:
-        """Whether the journal names this process as the one that answers for a run."""
+        """Whether the journal names this process as the one that answers for a run, which has not ended."""
         known = self.journal.find(run)
-        return known is not None and (known.boot, known.supervisor) == (identity.boot, identity.pid)
+        return known is not None and (known.boot, known.supervisor, known.outcome) == (
+            identity.boot,
+            identity.pid,
+            None,
+        )
 
-    def maybe_die(self, child: Child, where: str) -> None:
+    def at_commit(self, child: Child, where: str) -> None:
         """A child is about to commit, or has just done so."""
         child.point()
+        if self.slow:
+            child.park(self.world.random.choice((0.0, 0.005, 0.02, 0.3)))
         if self.death == where:
             self.death = ""
             self.world.figures.count(f"death {where} a journal commit")
@@ -221,9 +236,12 @@ class Node:
         socket: Any = Socket(pipe, request)
         wanted = decode_request(request[stream.HEADER :])
         if isinstance(wanted, Start):
-            self.truth.handed_over(self.name, decode_trigger(wanted.order.body).id, self.world.now().wall)
+            doubt = ANSWER_WITHIN if self.world.loop.ever_stopped else 0.0
+            self.truth.handed_over(self.name, decode_trigger(wanted.order.body).id, self.world.now().wall, doubt)
 
         def work(child: Child) -> None:
+            if isinstance(wanted, Cancel):
+                child.run_id = wanted.trigger  # it answers for an id that it was the first to journal
             try:
                 self._serve(child, lambda service: service.serve(socket))
             finally:

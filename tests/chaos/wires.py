@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.chaos.node import Node
     from tests.chaos.world import World
 
+AT_ONCE: Final = 2.0  # seconds: an agent looks at least once a second whether there is anything to say
 _KEPT: Final = 40  # old frames that may come again
 
 
@@ -77,13 +78,13 @@ class NodeWire:
 
     def __init__(self, world: "World", node: "Node") -> None:
         self._world = world
-        self._node = node
+        self.node = node
         self._link: MemoryLink | None = None
         self._asked: list[bytes] = []
         self.mouth: LinkWire | None = None
 
     async def dial(self, topics: Sequence[bytes], within: float) -> Link:
-        self._link = await self._world.network.node(self._node.peer).dial(topics, within)
+        self._link = await self._world.network.node(self.node.peer).dial(topics, within)
         self.mouth = LinkWire(self._world, self, self._link)
         return self.mouth
 
@@ -109,7 +110,7 @@ class NodeWire:
         if not self._asked or wire is None:
             return False
         frame = self._asked[place % len(self._asked)]
-        self._world.in_nobodys_name(self._world.loop.create_task, wire.respond(self._node.peer, frame))
+        self._world.in_nobodys_name(self._world.loop.create_task, wire.respond(self.node.peer, frame))
         return True
 
     def asked(self, frame: bytes) -> None:
@@ -140,11 +141,20 @@ class LinkWire:
         self._wire.asked(frame)
         if self.owed is not None and not isinstance(network.decode_question(frame), network.Hello | network.Bye):
             self._world.truth.broken.append("a node has heard of a new epoch, and does not say hello first")
+        if self.late():
+            self._world.truth.broken.append("a node has heard of a new epoch, and has not said hello at once")
         self.owed, self._asking = None, True
         try:
             return await self._request(frame, within)
         finally:
             self._asking = False
+
+    def late(self) -> bool:
+        """Whether this node, which is not stopped, ought to have said hello by now."""
+        return (
+            self.owed is not None
+            and self._world.loop.time() - max(self.owed, self._wire.node.process.resumed) > AT_ONCE
+        )
 
     async def _request(self, frame: bytes, within: float) -> bytes:
         task: asyncio.Task[Any] = self._world.in_nobodys_name(

@@ -18,27 +18,24 @@ from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
-import sqlalchemy as sa
-
 from nanoexec.config import HubConfig
 from nanoexec.errors import NanoexecError
 from nanoexec.hub.control import ControlSocket
 from nanoexec.hub.service import Hub
-from nanoexec.model import FINAL, DeliveryState, Instant, Outcome, Run, identifier
+from nanoexec.model import FINAL, DeliveryState, Instant, identifier
 from nanoexec.record import NodeJoined
-from nanoexec.store import Store
+from nanoexec.store import Store, snapshot
 from nanoexec.transport.memory import MemoryNetwork
 from nanoexec.wire import control, stream
+from tests.chaos import peace
 from tests.chaos.child import kernel
 from tests.chaos.figures import Figures
 from tests.chaos.loop import Process, VirtualLoop
 from tests.chaos.node import START, Node
-from tests.chaos.truth import Truth, WatchedStore
+from tests.chaos.truth import Disk, Truth, WatchedStore
 from tests.chaos.wires import HubWire
 
 NAMES: Final = ("web1", "web2", "db1")
-HEALING: Final = 400.0  # seconds in which everything must have come to its end, once nothing is wrong any more
-AT_ONCE: Final = 2.0  # seconds: an agent looks at least once a second whether there is anything to say
 CALM: Final = 5  # looks, ten seconds apart
 REACHED: Final = 150.0  # seconds in which everybody is connected again, and offered what is theirs
 _LENGTHS: Final = (0.0, 0.03, 2.0, 2.0, 40.0, 5000.0)  # seconds that commands last
@@ -90,7 +87,8 @@ class World:
         self._stack.enter_context(patch("nanoexec.hub.service.secrets", chance))
         (self._root / "hub.db").write_bytes(empty_store())
         self.store = WatchedStore.watched(self._root / "hub.db", self.truth)
-        self._stack.callback(self.store.close)
+        self._backup: Disk | None = None
+        self._stack.callback(self._close_store)
         offs = (0.0, 3600.0, -7200.0)
         self.nodes = {name: Node(self, name, self._root / name, off) for name, off in zip(NAMES, offs, strict=True)}
         self.start_hub()
@@ -98,6 +96,9 @@ class World:
             node.start_runner()
             node.start_agent()
         self.advance(5.0)
+
+    def _close_store(self) -> None:
+        self.store.close()
 
     # Chance and numbers
 
@@ -148,7 +149,12 @@ class World:
         self.hub_process = Process("hub")
         self.hub_wire = HubWire(self, self.hub_process)
         self.hub = Hub(
-            HubConfig(name="hub.example.org"), store=self.store, transport=self.hub_wire, pin=b"", now=self.now
+            HubConfig(),
+            name="hub.example.org",
+            store=self.store,
+            transport=self.hub_wire,
+            pin=b"",
+            now=self.now,
         )
         self.loop.create_task(self.hub.start(), context=self.hub_process.context())
 
@@ -170,6 +176,38 @@ class World:
             target=target, action=action, lifetime=lifetime, command=("true",) if action == "exec" else ()
         )
         self.ask(control.Submit(wanted=wanted))
+
+    def cancel(self, place: int, nodes: str | None) -> bool:
+        """A command line takes back a trigger of the past, perhaps one that is long over or unknown by now."""
+        if self.hub is None or not self.truth.expires:
+            return False
+        id_ = tuple(self.truth.expires)[-1 - place % len(self.truth.expires)]
+        self.figures.add("cancellations")
+        self.ask(control.Cancel(id=id_, nodes=nodes))
+        return True
+
+    def back_up(self) -> None:
+        """Copy the hub's database, as `nanoexec hub backup` does, whether or not a hub is running."""
+        (self._root / "kept.db").unlink(missing_ok=True)
+        snapshot(self._root / "hub.db", self._root / "kept.db")
+        self._backup = self.truth.disk.copy()
+
+    def restore(self) -> bool:
+        """The hub is gone, and its database, too; another hub begins with the copy that was made last."""
+        if self._backup is None:
+            return False
+        self.kill_hub()
+        full = self.store.full
+        self.store.close()
+        for file in self._root.glob("hub.db*"):
+            file.unlink()
+        shutil.copy2(self._root / "kept.db", self._root / "hub.db")
+        self.truth.restored(self._backup)
+        self.store = WatchedStore.watched(self._root / "hub.db", self.truth)
+        self.store.forget_tokens()
+        self.store.full = full
+        self.start_hub()
+        return True
 
     def ask(self, request: control.Request) -> None:
         """A command line asks the hub, if it is there, and hears what it says for as long as both live."""
@@ -197,8 +235,7 @@ class World:
         assert not self.truth.broken, self.truth.broken
         assert not self.loop.faults, self.loop.faults
         for node in self.nodes.values():
-            owed = node.wire.mouth.owed if node.wire.mouth is not None and not node.process.stopped else None
-            late = owed is not None and self.loop.time() - max(owed, node.process.resumed) > AT_ONCE
+            late = node.wire.mouth is not None and not node.process.stopped and node.wire.mouth.late()
             assert not late, f"{node.name} has heard of a new epoch, and has not said hello"
         if self.hub is not None:
             ended = [task for task in self.hub._tasks if task.done()]
@@ -220,7 +257,7 @@ class World:
         self.start_hub()
         for node in self.nodes.values():
             self.network.heal(node.name)
-            node.death = ""
+            node.death, node.slow = "", False
             if node.agent is not None and node.process.stopped:
                 self.loop.resume(node.process)
             node.start_runner()
@@ -232,7 +269,7 @@ class World:
         self.mend()
         soon = self.now().wall + REACHED
         alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon}
-        until = self.loop.time() + HEALING
+        until = self.loop.time() + peace.HEALING
         calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 25 seconds are over
         while self.loop.time() < until and calm < CALM:
             for node in self.nodes.values():
@@ -240,70 +277,16 @@ class World:
                     child.command_is_over()
             self.advance(10.0)
             self.check()
-            calm = 0 if self._restless() else calm + 1
-        self._check_healed()
+            calm = 0 if peace.restless(self) else calm + 1
+        peace.check(self)
         needless = [key for key in alive if self.truth.states[key] is DeliveryState.EXPIRED]
         assert not needless, f"{needless} had time enough when all was well again, and were let expire"
-
-    def _restless(self) -> str:
-        """What is still to do."""
-        if self.truth.open():
-            return f"open: {[(key, self.truth.states[key]) for key in self.truth.open()]}"
-        return next(filter(None, map(self._still_to_do, self.nodes.values())), "")
-
-    def _still_to_do(self, node: Node) -> str:
-        assert node.agent is not None
-        core, runs = node.agent.core, node.journal.changes(0, 10_000)[0]
-        if node.children:
-            return f"{node.name} has children"
-        if self._unreported(node):
-            return f"{node.name} has runs that the hub has not: {self._unreported(node)}"
-        if not core.welcomed:
-            return f"{node.name} is not welcome"
-        if core.outbox.question() is not None:
-            return f"{node.name} has still to say {core.outbox.question()}"
-        if runs and core.outbox.cursor.change != runs[-1].change:
-            return f"the cursor of {node.name} is not at its journal's end"
-        return ""
-
-    def _unreported(self, node: Node) -> list[Run]:
-        runs = node.journal.changes(0, 10_000)[0]
-        return [
-            run
-            for run in runs
-            if (node.name, run.id) not in self.truth.reports
-            or self.truth.reports[node.name, run.id].outcome is not run.outcome
-        ]
-
-    def _check_healed(self) -> None:
-        assert not self._restless(), f"after {HEALING:.0f} s of peace: {self._restless()}"
-        assert self.hub is not None
-        assert self.hub.clerk.core.ledger.open_deliveries() == 0
-        stored = self._stored()
-        assert stored[0] == self.truth.states, "the hub's disk differs from what was committed"
-        assert self.truth.accepted <= set(self.truth.expires)
-        for node, run in self.truth.starts:
-            assert (node, run) in stored[1], f"{run} was started on {node}, and the hub has no outcome"
-        for (name, id_), state in self.truth.states.items():
-            known = self.nodes[name].journal.find(id_)
-            expected = DeliveryState.EXPIRED
-            if known is not None:
-                refused = known.outcome is Outcome.REFUSED
-                expected = DeliveryState.REFUSED if refused else DeliveryState.FINISHED
-            assert state is expected, f"{id_} on {name} is {state}; its node has {known}"
-
-    def _stored(self) -> tuple[dict[tuple[str, str], DeliveryState], dict[tuple[str, str], str]]:
-        """Deliveries and outcomes, read from the hub's disk by somebody else."""
-        with self.store._read() as connection:
-            rows = connection.execute(sa.text("SELECT node, trigger, state FROM deliveries"))
-            states = {(row[0], row[1]): DeliveryState(row[2]) for row in rows}
-            runs = connection.execute(sa.text("SELECT node, id, outcome FROM runs"))
-            return states, {(row[0], row[1]): row[2] for row in runs}
 
     def close(self) -> None:
         """Take everything down, and leave nothing."""
         try:
-            self.figures.add("deliveries", len(self.truth.states))
+            for what, times in self.truth.counts.items():
+                self.figures.add(what, times)
             self.figures.add("starts", self.truth.starts.total())
             self.figures.add("doubled", sum(times - 1 for times in self.truth.starts.values()))
             for node in self.nodes.values():
@@ -326,6 +309,11 @@ class _CommandLine:
         reply = control.decode_reply(data[stream.HEADER :])
         if isinstance(reply, control.Accepted):
             self._truth.told_accepted(reply.trigger.id)
+        elif isinstance(reply, control.Cancelling):
+            for delivery in reply.deliveries:
+                self._truth.told(delivery.node, delivery.trigger, delivery.state)
+                if delivery.node not in reply.over:
+                    self._truth.told_taken_back(delivery.node, delivery.trigger)
         elif isinstance(reply, control.Progress):
             for delivery in reply.deliveries:
                 self._truth.told(delivery.node, delivery.trigger, delivery.state)

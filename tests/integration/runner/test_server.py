@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,11 +163,27 @@ def test_a_trigger_that_expired_before_the_journals_memory_begins_is_rejected(no
     node.configure(journal_days=1)
     node.action("note", "echo ran >> $LEDGER")
     node.start()
+    node.carry_out("note")
     (reply,) = node.begin("note", issued=1.0, expires=2.0).rest()
     assert isinstance(reply, Rejected)
     assert reply.final
     assert "expired more than 1 days ago" in reply.reason
-    assert node.notes == []
+    assert node.notes == ["ran"]
+
+
+def test_a_node_whose_clock_is_years_ahead_runs_what_is_triggered_and_nothing_twice(node: Node) -> None:
+    """Seen from this clock, the hub issues what has long expired."""
+    node.configure(journal_days=1)
+    node.action("note", "echo ran >> $LEDGER")
+    node.start()
+    issued = time.time() - 2 * 365 * 86400
+    for number, identity in enumerate((ID, "0000000000000001", "0000000000000002")):
+        began = issued + number * 20 * 86400
+        assert node.carry_out("note", id=identity, issued=began, expires=began + 60).outcome is Outcome.SUCCEEDED
+    node.stop()
+    node.start()  # and it forgets what is old
+    assert node.carry_out("note", id=ID, issued=issued, expires=issued + 60).outcome is Outcome.SUCCEEDED
+    assert len(node.notes) == 3
 
 
 # The node decides

@@ -265,6 +265,22 @@ def test_a_clock_far_ahead_makes_nothing_be_forgotten_that_can_come_again(journa
     assert journal.prune(10_000 * day) == 2  # the first and the one that nothing triggered
 
 
+def test_a_trigger_may_have_been_forgotten_only_if_another_shows_that_it_is_past_coming_again(journal: Journal) -> None:
+    day = 86400.0
+    assert not journal.may_have_forgotten(1 * day), "nothing was ever triggered here"
+    first, local, later = a_run(), a_run(), a_run()
+    admit(journal, first, 1 * day)
+    admit(journal, local)
+    assert not journal.may_have_forgotten(1 * day)
+    admit(journal, later, 62 * day)
+    assert journal.may_have_forgotten(1 * day)
+    assert not journal.may_have_forgotten(2 * day)
+    for run in (first, local, later):
+        journal.finish(succeeded(run, change=0))
+    assert journal.prune(10_000 * day) == 2
+    assert journal.may_have_forgotten(1 * day), "whatever was pruned"
+
+
 def test_the_last_thing_said_outlives_pruning(journal: Journal) -> None:
     run = a_run()
     admit(journal, run)
