@@ -127,6 +127,8 @@ class Agent:
                 await link.request(network.encode(network.Bye()), GOODBYE_WITHIN)
             raise
         except BaseExceptionGroup as errors:
+            if (me := asyncio.current_task()) and me.cancelling():
+                raise asyncio.CancelledError from None  # a task group forgets it if one of its tasks fails just then
             raise errors.exceptions[0] from None
         finally:
             self.core.disconnected()

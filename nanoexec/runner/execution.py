@@ -23,7 +23,7 @@ from nanoexec.model import Output, Value
 from nanoexec.runner.capture import Capture
 from nanoexec.runner.command import Command
 from nanoexec.runner.process import group_lives
-from nanoexec.runner.spawning import spawn
+from nanoexec.runner.spawning import NotStartedError, spawn
 from nanoexec.runner.stopping import Stop
 
 LASTING: Final = 0.1  # seconds; a run that ends sooner is told once, when it has ended
@@ -226,13 +226,24 @@ def _open_and_spawn(command: Command, outlets: Sequence[int], passages: dict[int
     writing: list[int] = []
     try:
         for outlet in outlets or (None,):
-            reader, writer = os.pipe()
+            reader, writer = _pipe(command)
             passages[reader] = outlet
             writing.append(writer)
         return spawn(command, writing[0], writing[-1])
     finally:
         for writer in writing:
             os.close(writer)
+
+
+def _pipe(command: Command) -> tuple[int, int]:
+    """The run is in the journal by now: that there is no descriptor left must become its outcome, not our death.
+
+    Once the command has started, the writing ends are closed: there is one for its pidfd.
+    """
+    try:
+        return os.pipe()
+    except OSError as error:
+        raise NotStartedError(f"cannot start {command.program}: {error.strerror}") from None
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

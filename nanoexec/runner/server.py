@@ -179,8 +179,11 @@ class Server:
             status = _MALFORMED
         except NanoexecError as error:
             say(str(error))
+        except OSError as error:
+            passing = error.errno in _PASSING  # and the journal does not have the run: whoever asked will ask again
+            say(f"cannot serve: {error.strerror}" if passing else _our_fault(error))
         except BaseException as error:  # noqa: BLE001 - nothing may climb out of a child into the parent's loop
-            say(f"a fault in nanoexec, please report it: {' | '.join(traceback.format_exception(error))}")
+            say(_our_fault(error))
         finally:
             os._exit(status)  # at once: see nanoexec.runner.journal
 
@@ -210,6 +213,10 @@ def _uid_of(connection: socket.socket) -> int:
     """Who connected, as the kernel knows it (SO_PEERCRED, unix(7))."""
     _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return int(uid)
+
+
+def _our_fault(error: BaseException) -> str:
+    return f"a fault in nanoexec, please report it: {' | '.join(traceback.format_exception(error))}"
 
 
 def _agent_of(config: AgentConfig) -> int | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -260,3 +261,22 @@ def test_a_hundred_megabytes_pass_in_flat_memory() -> None:
 def _peak() -> int:
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_with_few_descriptors_left_a_command_is_run_to_its_end_or_not_started(left: int) -> None:
+    """Whatever else could be raised would leave a run in the journal that nobody answers for."""
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = [os.open("/", os.O_PATH) for _ in range(highest)]  # no gaps below
+    ready = command("exit 7")
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(spare) + 1 + left, before[1]))
+        status: int | str = execute(ready, sinks=(), limit=1024, lasting=lambda _: None).status
+    except NotStartedError as error:
+        status = str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in spare:
+            os.close(descriptor)
+    assert status in (7, "cannot start /usr/bin/sh: Too many open files", "cannot start /bin/sh: Too many open files")
