@@ -194,13 +194,10 @@ class Hub:
     async def _purges(self) -> None:
         while True:
             try:
-                await self._read(self._purge)
+                await self.clerk.purge(self._now().wall - self.config.history_days * 86400)
             except StoreError as error:
                 _log.warning("old history stays for now: %s", error)
             await asyncio.sleep(PURGE_EVERY)
-
-    def _purge(self) -> None:
-        self._store.purge(self._now().wall - self.config.history_days * 86400)
 
     async def publish(self, decision: Decision) -> None:
         """Let out what has been decided and stored."""

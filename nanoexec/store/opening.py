@@ -22,6 +22,7 @@ from nanoexec.files import sync_directory, write_atomically
 from nanoexec.store.faults import faults, first_line
 
 KIND: Final = "nanoexec hub"
+INCREMENTAL: Final = 2  # gives free pages back when told to: https://sqlite.org/pragma.html#pragma_auto_vacuum
 _MODE: Final = 0o600  # it names machines and holds what commands printed
 _PATIENCE: Final = 10.0  # seconds to wait for a lock; the longest holder is one batch of a purge
 
@@ -102,6 +103,7 @@ def _create(path: Path, migrations: Migrations) -> None:
         if companion.exists():  # SQLite would play it into the new file
             raise StoreError(f"{companion}: belongs to a database that is gone: restore {path}, or move this file away")
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")  # only before there is a table
         _migrate(connection, migrations)
         data = connection.serialize()
     try:

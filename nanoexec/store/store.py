@@ -51,17 +51,35 @@ class Store:
     def purge(self, before: float) -> int:
         """Forget triggers that were over, runs that were reported and tokens that ended before then: how many of them.
 
-        ``before`` is of the hub's clock. A trigger goes with its deliveries and runs once none of them is open. It
-        all goes in small transactions, so that a commit in another thread waits for one of them at most.
+        ``before`` is of the hub's clock. A trigger goes with its deliveries and runs once none of them is open.
         """
         gone = 0
-        for statement in purging.batches(before):
-            removed = purging.BATCH
-            while removed >= purging.BATCH:
-                with self._write() as connection:
-                    removed = connection.execute(statement).rowcount
-                gone += removed
+        while removed := self.purge_some(before):
+            gone += removed
         return gone
+
+    def purge_some(self, before: float) -> int:
+        """A part of `purge`, in one small transaction, so that a commit waits for no more than that; 0: all is done."""
+        with self._write() as connection:
+            removed = (connection.execute(statement).rowcount for statement in purging.batches(before))
+            return next(filter(None, removed), 0)
+
+    def shrink_some(self) -> bool:
+        """Give a part of the room that is not needed back to the file system; False: there is nothing to give.
+
+        A database of an older nanoexec keeps its size, and uses the room again: SQLite shrinks a little at a time only
+        what was made for that (https://sqlite.org/pragma.html#pragma_auto_vacuum).
+        """
+        with self._write() as connection:
+            pages, free, mode = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_count", "freelist_count", "auto_vacuum")
+            )
+            if mode != opening.INCREMENTAL or free <= max(purging.PAGES, pages // purging.SPARE):
+                return False
+            for _ in range(purging.PAGES):  # one at a time: Python's sqlite3 ends this statement after its first page
+                connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
+        return True
 
     def check(self) -> None:
         """Look at the whole file. Raises `StoreError` if it is damaged."""
