@@ -38,7 +38,12 @@ def probe(host: str, port: int, credentials: Credentials, hub_name: str, within:
 
     ``port`` is the hub's report port. Takes ``within`` seconds at most, and what the resolver takes. Raises nothing.
     """
-    return list(_stages(host, port, credentials, hub_name, time.monotonic() + within))
+    deadline = time.monotonic() + within
+    stages = list(_stages(host, port, credentials, hub_name, deadline))
+    if stages[-1].name == "welcome" and not stages[-1].ok:
+        # A hub that has just given a silent node up hangs up on all that it has from it, and lets it in again.
+        stages = list(_stages(host, port, credentials, hub_name, deadline))
+    return stages
 
 
 def _stages(host: str, port: int, credentials: Credentials, hub_name: str, deadline: float) -> Iterator[Stage]:

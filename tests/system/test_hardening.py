@@ -216,6 +216,11 @@ def test_only_root_and_the_agent_reach_the_runner(estate: Estate, name: str) -> 
         assert status == 0 or "PermissionError" in done.stderr
 
 
+def own_signals_aside(text: str) -> str:
+    """The signals 32 and 33 are glibc's: its posix_spawn leaves them ignored, and whoever needs them sets them."""
+    return re.sub(r"(?<=SigIgn:\t)[0-9a-f]+", lambda mask: f"{int(mask[0], 16) & ~(3 << 31):016x}", text)
+
+
 @SUITES
 def test_a_triggered_command_is_where_the_same_command_is_under_cron(estate: Estate, name: str) -> None:
     node = estate.nodes[name]
@@ -229,7 +234,7 @@ def test_a_triggered_command_is_where_the_same_command_is_under_cron(estate: Est
     with fast_cron(node):
         wait_until(lambda: node.attempt("test", "-s", "/srv/place").returncode == 0, "cron has run it", PATIENCE)
     node.run("rm", "/etc/cron.d/place")
-    assert triggered == node.get("/srv/place")
+    assert own_signals_aside(triggered) == own_signals_aside(node.get("/srv/place"))
     assert "CapBnd" in triggered
     assert "Max open files" in triggered
     assert " / / " in triggered

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -34,14 +35,18 @@ def stranger() -> Authority:
 
 
 def probe_hub(
-    hub: Credentials, node: Credentials, *, hub_name: str = HUB, welcome: bool = True, publish: bool = False
+    hub: Credentials, node: Credentials, *, hub_name: str = HUB, welcomes: Iterable[bool] = (), publish: bool = False
 ) -> list[Stage]:
+    answers = iter(welcomes)
+
     async def respond(_peer: Peer, _frame: bytes) -> bytes:
         raise AssertionError("a probe asks nothing")
 
     async def run() -> list[Stage]:
         transport = NngHubTransport(ANYWHERE, ANYWHERE, hub)
-        exchange: NngExchange = await transport.serve(accept=lambda _: welcome, respond=respond, notice=lambda *_: None)
+        exchange: NngExchange = await transport.serve(
+            accept=lambda _: next(answers, True), respond=respond, notice=lambda *_: None
+        )
         try:
             port = exchange.publish_port if publish else exchange.report_port
             return await asyncio.to_thread(probe, "127.0.0.1", port, node, hub_name, 5)
@@ -61,6 +66,11 @@ def failure(stages: list[Stage]) -> tuple[str, str]:
 
 def test_a_hub_that_accepts_the_node_passes_every_stage(authority: Authority) -> None:
     stages = probe_hub(authority.issue("hub", HUB), authority.issue(KEY, "web1"))
+    assert [(stage.name, stage.ok) for stage in stages] == [(name, True) for name in STAGES]
+
+
+def test_a_hub_that_has_just_hung_up_on_a_silent_node_is_asked_again(authority: Authority) -> None:
+    stages = probe_hub(authority.issue("hub", HUB), authority.issue(KEY, "web1"), welcomes=[False])
     assert [(stage.name, stage.ok) for stage in stages] == [(name, True) for name in STAGES]
 
 
@@ -125,7 +135,9 @@ def test_a_hub_that_refuses_the_nodes_ca_is_said(authority: Authority, stranger:
 
 
 def test_a_node_that_is_not_on_the_roster_is_said(authority: Authority) -> None:
-    name, detail = failure(probe_hub(authority.issue("hub", HUB), authority.issue(KEY, "web1"), welcome=False))
+    name, detail = failure(
+        probe_hub(authority.issue("hub", HUB), authority.issue(KEY, "web1"), welcomes=itertools.repeat(False))
+    )
     assert name == "welcome"
     assert "roster" in detail
 
