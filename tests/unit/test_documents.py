@@ -238,3 +238,14 @@ def test_every_value_on_the_wire_refuses_fields_that_it_does_not_know() -> None:
         assert message.__struct_config__.forbid_unknown_fields, kind
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"kind": "bye", "news": 1}, network.Bye)
+
+
+def test_what_holds_a_promise_is_there() -> None:
+    promises = (TOP / "docs/reliability.md").read_text()
+    tests = "".join(file.read_text() for file in (TOP / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", promises))
+    assert len(named) > 15
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+    files = set(re.findall(r"`(tests/[\w/]+\.py)`", promises))
+    assert files
+    assert {file for file in files if not (TOP / file).exists()} == set()
