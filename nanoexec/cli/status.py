@@ -75,7 +75,7 @@ def lines(node: "NodeStatus") -> Iterator[str]:
     yield f"hub     last heard {_heard(node)}; {silence}"
     yield f"runner  {_word(node.runner, 'answers', 'does not run')}"
     waiting = "not known" if node.waiting is None else str(node.waiting)
-    yield f"outbox  {waiting} runs that the hub has not stored yet"
+    yield f"outbox  {waiting} run{'' if node.waiting == 1 else 's'} that the hub has not stored yet"
     yield from _runs(node)
     for each in node.fallbacks or ():
         due = "at boot" if each.next is None else f"next {moment(each.next)}"
