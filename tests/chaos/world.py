@@ -268,7 +268,8 @@ class World:
         self.healing = True
         self.mend()
         soon = self.now().wall + REACHED
-        alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon}
+        astray = {name for name, node in self.nodes.items() if self._believes_more_than(node, self.now().wall + 1)}
+        alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon and key[0] not in astray}
         until = self.loop.time() + peace.HEALING
         calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 25 seconds are over
         while self.loop.time() < until and calm < CALM:
@@ -281,6 +282,10 @@ class World:
         peace.check(self)
         needless = [key for key in alive if self.truth.states[key] is DeliveryState.EXPIRED]
         assert not needless, f"{needless} had time enough when all was well again, and were let expire"
+
+    def _believes_more_than(self, node: Node, time: float) -> bool:
+        """Whether the hub's clock was set back and an agent has not heard of it: that takes an answer, so a hello."""
+        return node.agent is not None and node.agent.core.hub_time(node.now()) > time
 
     def close(self) -> None:
         """Take everything down, and leave nothing."""
