@@ -85,8 +85,12 @@ class Agent:
         while True:
             began = self._now().steady
             try:
-                await self._converse()
+                # A task of its own: a task group loses a cancellation if one of its tasks fails just then, and on
+                # Python 3.11 marks its task as cancelled when nobody did.
+                await asyncio.create_task(self._converse())
             except NanoexecError as error:
+                if (me := asyncio.current_task()) and me.cancelling():
+                    raise asyncio.CancelledError from None
                 await self._lost(error)
             welcomed, self._was_welcomed = self._was_welcomed, False
             failures = 0 if welcomed and self._now().steady - began > STEADY_AFTER else failures + 1
@@ -127,8 +131,6 @@ class Agent:
                 await link.request(network.encode(network.Bye()), GOODBYE_WITHIN)
             raise
         except BaseExceptionGroup as errors:
-            if (me := asyncio.current_task()) and me.cancelling():
-                raise asyncio.CancelledError from None  # a task group forgets it if one of its tasks fails just then
             raise errors.exceptions[0] from None
         finally:
             self.core.disconnected()

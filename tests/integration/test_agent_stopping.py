@@ -1,4 +1,4 @@
-"""An agent that is told to stop stops, whatever happens to its link at that moment."""
+"""An agent that is told to stop stops, whatever happens to its link at that moment; one that is not told dials anew."""
 
 import asyncio
 import random
@@ -21,9 +21,11 @@ class FailingLink:
 
     def __init__(self) -> None:
         self.dialled = asyncio.Event()
+        self.dials = 0
         self.lost = asyncio.Event()
 
     async def dial(self, _topics: Sequence[bytes], _within: float) -> Link:
+        self.dials += 1
         self.dialled.set()
         return self
 
@@ -43,22 +45,41 @@ async def _no_reason() -> str:
     return ""
 
 
+def _agent(directory: Path, link: FailingLink) -> Agent:
+    return Agent(
+        AgentCore(name="web1", verify=lambda _: None, cursor=Cursor()),
+        transport=link,
+        runner_socket=directory / "runner.sock",
+        journal=directory / "journal.db",
+        beacon=directory / "beacon",
+        save=lambda: None,
+        tell_link=lambda _up, _since, _why: None,
+        now=clock.now,
+        explain=_no_reason,
+        jitter=random.Random(1),  # noqa: S311 - nothing secret
+    )
+
+
+def test_an_agent_that_loses_its_link_dials_again_and_again(tmp_path: Path) -> None:
+    async def scene() -> None:
+        link = FailingLink()
+        link.lost.set()
+        serving = asyncio.ensure_future(_agent(tmp_path, link).serve())
+        async with asyncio.timeout(30):
+            while link.dials < 3 and not serving.done():  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.05)
+        assert not serving.done()
+        serving.cancel()
+        await asyncio.wait([serving])
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("steps", range(4))
 def test_an_agent_that_loses_its_link_while_it_is_stopped_stops(tmp_path: Path, steps: int) -> None:
     async def scene() -> None:
         link = FailingLink()
-        agent = Agent(
-            AgentCore(name="web1", verify=lambda _: None, cursor=Cursor()),
-            transport=link,
-            runner_socket=tmp_path / "runner.sock",
-            journal=tmp_path / "journal.db",
-            beacon=tmp_path / "beacon",
-            save=lambda: None,
-            tell_link=lambda _up, _since, _why: None,
-            now=clock.now,
-            explain=_no_reason,
-            jitter=random.Random(1),  # noqa: S311 - nothing secret
-        )
+        agent = _agent(tmp_path, link)
         serving = asyncio.ensure_future(agent.serve())
         await link.dialled.wait()
         await asyncio.sleep(0)  # its tasks begin
