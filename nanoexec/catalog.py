@@ -1,14 +1,18 @@
 """The manifests on disk: reads the shipped directory and the node's own; keeps the catalog while nothing changes."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from nanoexec.actions import Catalog, Fault, Manifest, Source, merge
 from nanoexec.actions.layers import SUFFIX, named_after
 from nanoexec.config import Paths
+from nanoexec.errors import UnavailableError
 
+_PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # they say nothing of the file
 Signature = list[tuple[str, int, int, int, int]]
 
 
@@ -22,7 +26,8 @@ def shipped_directory() -> Path:
 def read_catalog(paths: Paths, shipped: Path | None = None, *, only: str | None = None) -> Catalog:
     """The actions of this node. A directory that is missing is empty; whatever cannot be read is a fault.
 
-    ``shipped`` is the lower layer, `shipped_directory` when None. With ``only``, no other action is checked.
+    ``shipped`` is the lower layer, `shipped_directory` when None. With ``only``, no other action is checked. Raises
+    `UnavailableError` if there is no descriptor or memory to read with: no action is unknown for that.
     """
     faults: list[Fault] = []
     layers = [list(_sources(directory, faults)) for directory in _directories(paths, shipped)]
@@ -45,7 +50,7 @@ class CatalogCache:
         self._read: tuple[Signature, Catalog] | None = None
 
     def current(self) -> Catalog:
-        """The catalog as the files are now."""
+        """The catalog as the files are now. Raises `UnavailableError` as `read_catalog` does."""
         # The signature is taken before the files are read: a change in between is seen the next time.
         seen = _signature(self._directories)
         if self._read is None or self._read[0] != seen:
@@ -63,6 +68,7 @@ def _sources(directory: str, faults: list[Fault]) -> Iterator[Source]:
     except FileNotFoundError:
         return
     except OSError as error:
+        _refuse_to_guess(directory, error)
         faults.append(Fault(file=directory, key="", message=f"cannot read this directory: {error.strerror}"))
         return
     for name in names:
@@ -85,7 +91,14 @@ def _read(file: str) -> bytes | str:
         with open(file, "rb") as opened:  # noqa: PTH123 - the same
             return opened.read()
     except OSError as error:
+        _refuse_to_guess(file, error)
         return f"cannot read this manifest: {error.strerror}"
+
+
+def _refuse_to_guess(file: str, error: OSError) -> None:
+    """Raises `UnavailableError` for what will have passed when somebody tries again."""
+    if error.errno in _PASSING:
+        raise UnavailableError(f"{file}: cannot read the actions: {error.strerror}") from None
 
 
 def _signature(directories: tuple[str, ...]) -> Signature:
@@ -96,6 +109,7 @@ def _signature(directories: tuple[str, ...]) -> Signature:
             with os.scandir(directory) as entries:
                 signature += [_status(entry) for entry in entries if _is_manifest(entry.name)]
         except OSError as error:
+            _refuse_to_guess(directory, error)
             signature.append((directory, error.errno or 0, 0, 0, 0))
     signature.sort()
     return signature

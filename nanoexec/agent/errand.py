@@ -22,7 +22,7 @@ async def ask(path: Path, request: runner.Request) -> AsyncGenerator[runner.Repl
     Raises `UnavailableError` when the runner cannot be reached or goes away within a reply, `ProtocolError` for
     nonsense.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
+    with _socket() as connection:
         loop = asyncio.get_running_loop()
         try:
             await loop.sock_connect(connection, str(path))
@@ -39,6 +39,14 @@ async def ask(path: Path, request: runner.Request) -> AsyncGenerator[runner.Repl
                 yield runner.decode_reply(body)
         except OSError as error:
             raise UnavailableError(f"the runner hung up: {error}") from None
+
+
+def _socket() -> socket.socket:
+    """Whoever asks must hear of it as of any other failure, or it would wait for its errand for ever."""
+    try:
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise UnavailableError(f"the runner cannot be asked: {error.strerror}") from None
 
 
 async def ask_once(path: Path, request: runner.Request, within: float) -> runner.Reply:

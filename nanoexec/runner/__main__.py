@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,22 +12,21 @@ from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError, UsageError
 from nanoexec.runner.listening import bind, inherited
 from nanoexec.runner.log import say
-from nanoexec.runner.server import Server
+from nanoexec.runner.server import RELOAD, Server
 from nanoexec.settings import read_agent
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; the exit status."""
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, RELOAD)  # else one that comes while we start would end us
         paths = _paths(arguments)
         config = _read(paths)
         _take_groups()
         listener = inherited(os.environ)
         idle = listener is not None  # systemd starts us again when somebody calls
-        server = Server(
-            listener or bind(paths.runner_socket, config.user), paths, lambda: _read(paths), _verify, idle=idle
-        )
-        server.run()
+        listener = listener or bind(paths.runner_socket, config.user)
+        Server(listener, paths, config, lambda: _read(paths), _verify, idle=idle).run()
     except NanoexecError as error:
         say(str(error))
         return error.exit_code

@@ -21,7 +21,7 @@ from typing import Final
 
 from nanoexec.catalog import CatalogCache
 from nanoexec.config import AgentConfig, Paths
-from nanoexec.errors import NanoexecError, ProtocolError
+from nanoexec.errors import NanoexecError, ProtocolError, UnavailableError
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify
 from nanoexec.runner.service import Service
@@ -29,6 +29,7 @@ from nanoexec.wire import stream
 from nanoexec.wire.runner import Rejected
 
 MAX_CHILDREN: Final = 256
+RELOAD: Final = frozenset({signal.SIGHUP})
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _RESPITE: Final = 0.2  # seconds without accepting, when the kernel has no more descriptors or memory to give
 _MALFORMED, _BROKEN = 65, 70  # exit statuses of a child: a bad request, a fault of our own (sysexits.h)
@@ -39,15 +40,26 @@ ReadConfig = Callable[[], AgentConfig]  # raises ConfigError
 
 
 class Server:
-    """Serves ``listener`` until SIGTERM; or, if ``idle`` is set, until nothing has happened for the configured time."""
+    """Serves ``listener`` until SIGTERM; or, if ``idle`` is set, until nothing has happened for the configured time.
+
+    ``config`` holds until a SIGHUP asks for another. Whoever makes a server blocks `RELOAD` before the socket is there:
+    so one that comes early waits until it can be obeyed.
+    """
 
     def __init__(
-        self, listener: socket.socket, paths: Paths, read_config: ReadConfig, verify: Verify, *, idle: bool
+        self,
+        listener: socket.socket,
+        paths: Paths,
+        config: AgentConfig,
+        read_config: ReadConfig,
+        verify: Verify,
+        *,
+        idle: bool,
     ) -> None:
         self._listener = listener
         self._paths = paths
         self._read_config = read_config
-        self._config = read_config()
+        self._config = config
         self._verify = verify
         self._idle = idle
         self._cache = CatalogCache(paths)
@@ -94,6 +106,7 @@ class Server:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in _HANDLED:
             signal.signal(number, lambda caught, _: self._caught.add(caught))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, RELOAD)
 
     def _obey(self) -> bool:
         """Act on the signals that came. True: it is time to stop."""
@@ -154,15 +167,12 @@ class Server:
         return uid == _agent_of(self._config)
 
     def _fork(self, task: Callable[[Service], None]) -> None:
-        service = Service(
-            paths=self._paths,
-            config=self._config,
-            catalog=self._cache.current(),
-            verify=self._verify,
-            language=os.environ.get("LANG"),
-        )
         try:
+            service = self._service()
             pid = os.fork()
+        except UnavailableError as error:
+            self._rest(str(error))
+            return
         except OSError as error:
             self._rest(f"cannot fork: {error.strerror}", error)
             return
@@ -187,6 +197,16 @@ class Server:
         finally:
             os._exit(status)  # at once: see nanoexec.runner.journal
 
+    def _service(self) -> Service:
+        """What a child works with. Raises `UnavailableError`: whoever asked will ask again."""
+        return Service(
+            paths=self._paths,
+            config=self._config,
+            catalog=self._cache.current(),
+            verify=self._verify,
+            language=os.environ.get("LANG"),
+        )
+
     def _become_child(self) -> None:
         """Out of the parent's session, so that no signal to its group ends a run; without its sockets and handlers."""
         gc.disable()  # it makes little garbage, and looking for it would copy pages of the parent
@@ -197,9 +217,9 @@ class Server:
         for inherited in (self._listener, self._wake_reader, self._wake_writer):
             inherited.close()
 
-    def _rest(self, line: str, error: OSError) -> None:
+    def _rest(self, line: str, error: OSError | None = None) -> None:
         """Out of descriptors, memory or processes: say so, and let those who have some give them back."""
-        if error.errno not in _PASSING:
+        if error and error.errno not in _PASSING:
             raise error
         self._count("respites", line)
         self._respite_until = time.monotonic() + _RESPITE

@@ -21,7 +21,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +37,7 @@ _WRITERS: Final = (
     "nanoexec.store.store",
     "nanoexec.store.opening",
 )
+_NO_ROWS: Final = {"Store.shrink_some"}  # writes that give room back, and change nothing that is said
 _CONSTANTS: Final = "tables"  # the module whose names stand for SQL
 _VERBS: Final = ("INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "ALTER", "DROP")
 _WRITES: Final = ("_write", "write_atomically")  # functions that write without SQL of their own
@@ -48,7 +49,7 @@ def points() -> frozenset[str]:
     found = {name for module in _WRITERS for name in _writers(module)}
     kinds = {f"{COMMIT} {kind}" for kind in _kinds()}
     assert COMMIT in found
-    return frozenset(found - {COMMIT} | kinds)
+    return frozenset(found - {COMMIT} - _NO_ROWS | kinds)
 
 
 def _kinds() -> list[str]:
@@ -65,8 +66,8 @@ def _writers(module: str) -> Iterator[str]:
     tree = ast.parse(Path(spec.origin).read_text())
     functions = dict(_functions(tree, ""))
     reached = {name for name, node in functions.items() if _changes(node)}
-    while True:  # whoever calls one of them is one
-        called = {name.rpartition(".")[2] for name in reached}
+    while True:  # whoever calls one of them is one; but what a public one writes is told with its name alone
+        called = {_last(name) for name in reached if not _is_public(name)}
         more = {name for name, node in functions.items() if _calls(node) & called & {_last(f) for f in functions}}
         if more <= reached:
             break
@@ -139,9 +140,9 @@ class Faults:
         slow = float(environment.get("NANOEXEC_FAULT_SLOW", "0"))
         return cls(environment.get("NANOEXEC_FAULT", ""), Path(log) if log else None, slow)
 
-    def reach(self, names: Iterable[str], when: str) -> None:
+    def reach(self, names: Sequence[str], when: str) -> None:
         """This process is at these points. Raises `sqlite3.OperationalError`, or does not return at all."""
-        if when == "before" and self._slow:
+        if names and when == "before" and self._slow:
             time.sleep(self._slow)
         for name in names:
             point = f"{name}.{when}"

@@ -134,6 +134,8 @@ def _invented(
     for key, delivery in told.deliveries.items():
         if delivery.state is DeliveryState.EXPIRED and begun.get(key):
             yield f"{key} is told as expired, and was started"
+        if delivery.state is DeliveryState.REFUSED and not delivery.run:
+            yield f"{key} is told as refused: {delivery.reason}"
         if delivery.run:
             said = f"{key} is told as {delivery.run.outcome} ({delivery.run.reason})"
             mine = told.journals.get((delivery.run.id, key[1]))
@@ -161,14 +163,14 @@ def _happened(  # noqa: PLR0917 - all that there is to compare
             return _succeeded(run, node, ended, alone, told)
         case Outcome.FAILED:
             return ended.get(key) != 0
-        case Outcome.REFUSED | Outcome.SKIPPED:
+        case Outcome.SKIPPED:
             return not begun.get(key)
         case Outcome.INTERRUPTED:
             return run.supervisor in told.killed
         case Outcome.CANCELLED:
             return run.id in told.stopped
-        case _:
-            return run.action in _LATE
+        case _:  # nothing is refused: every node knows what it is asked for
+            return run.outcome is Outcome.TIMED_OUT and run.action in _LATE
 
 
 def _succeeded(

@@ -56,6 +56,7 @@ class Writes:
             "Store.commit TriggerIssued": hub(self._plain),
             "Store.forget_tokens": self._at_a_restore,
             "Store.purge": hub(lambda: None),
+            "Store.purge_some": hub(lambda: None),
             "prepare": self._at_a_new_hub,
         }
 

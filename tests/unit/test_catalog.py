@@ -1,6 +1,9 @@
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from nanoexec.actions import Manifest
 from nanoexec.catalog import CatalogCache, missing, read_catalog, shipped_directory
 from nanoexec.config import Paths
-from nanoexec.errors import RefusedError
+from nanoexec.errors import RefusedError, UnavailableError
 
 pytestmark = pytest.mark.node
 
@@ -33,6 +36,24 @@ def write(file: Path, text: str = SOUND) -> Path:
     file.write_text(text)
     file.chmod(0o644)
     return file
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Not one more file can be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    hoard = [os.open("/", os.O_PATH)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, hoard[0]) + 1, before[1]))
+        with suppress(OSError):
+            while True:
+                hoard.append(os.dup(hoard[0]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in hoard:
+            os.close(descriptor)
 
 
 def test_a_node_without_a_directory_of_its_own_has_the_shipped_actions(tmp_path: Path) -> None:
@@ -145,3 +166,20 @@ def test_reading_the_catalog_imports_nothing_heavy() -> None:
     code = f"import sys, nanoexec.catalog; print(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_who_has_no_descriptor_left_does_not_guess_what_the_actions_are(paths: Paths, shipped: Path) -> None:
+    """To call an action unknown would be final; not to see what lies over the shipped one would run something else."""
+    write(shipped / "x.toml")
+    write(paths.actions / "x.toml", 'name = "x"\ncommand = ["mine"]')
+    cache = CatalogCache(paths, shipped)
+    before = cache.current()
+    with no_descriptors():
+        said = []
+        for look in (cache.current, lambda: read_catalog(paths, shipped)):
+            try:
+                look()
+            except UnavailableError as error:
+                said.append(str(error))
+    assert said == [f"{shipped}: cannot read the actions: Too many open files"] * 2
+    assert cache.current() is before

@@ -18,7 +18,10 @@ NEVER: Final = 1 << 30  # milliseconds, twelve days; NNG pauses a random part of
 
 
 class Line:
-    """A SUB or REQ socket. When its connection is lost, the reason goes to ``ended``, which must close the line."""
+    """A SUB or REQ socket. When its connection is lost, the reason goes to ``ended``, which must close the line.
+
+    Takes the socket over. Raises `LinkLostError` if it cannot be waited for: NNG needs descriptors for that.
+    """
 
     def __init__(self, socket: Any, url: str, ended: Callable[[str], None] | None = None) -> None:
         self.url = url
@@ -26,7 +29,11 @@ class Line:
         self._socket = socket
         self._ended = ended or self.close
         self._loop = asyncio.get_running_loop()
-        self._descriptor: int = socket.recv_fd
+        try:
+            self._descriptor: int = socket.recv_fd
+        except pynng.NNGException as error:
+            socket.close()
+            raise LinkLostError(f"{url}: cannot dial: {error}") from None
         self._reader: asyncio.Future[None] | None = None
         self._lost = ""
         self._settled = asyncio.Event()

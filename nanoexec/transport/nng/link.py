@@ -38,11 +38,15 @@ class NngNodeTransport:
 
 
 class NngLink:
-    """Both lines; the end of one is the end of the other."""
+    """Both lines; the end of one is the end of the other. Raises `LinkLostError`."""
 
     def __init__(self, publish_url: str, report_url: str, topics: Sequence[bytes], config: Any) -> None:
         self._hears = Line(open_socket(pynng.Sub0, config, topics=topics), publish_url, self._end)
-        self._asks = Line(open_socket(pynng.Req0, config, resend_time=-1), report_url, self._end)
+        try:
+            self._asks = Line(open_socket(pynng.Req0, config, resend_time=-1), report_url, self._end)
+        except BaseException:
+            self._hears.close("the other line cannot be dialled")
+            raise
 
     async def connect(self, within: float) -> None:
         """Dial both and wait for both. Raises `LinkLostError`."""

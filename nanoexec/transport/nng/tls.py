@@ -13,7 +13,7 @@ import msgspec
 import pynng
 from pynng import TLSConfig, ffi, lib
 
-from nanoexec.errors import IdentityError
+from nanoexec.errors import IdentityError, UnavailableError
 from nanoexec.model import Credentials, Identifier, NodeName
 from nanoexec.transport import Peer
 
@@ -62,6 +62,7 @@ def verified_peer(pipe: Any) -> Peer | None:
 
 
 def _config(mode: Any, authentication: Any, credentials: Credentials | None, server_name: str | None = None) -> Any:
+    """Raises `IdentityError`, and `UnavailableError` when this process can open nothing more."""
     try:
         config = TLSConfig(mode, server_name=server_name)
         # Set by name: the constructor takes AUTH_MODE_NONE, which is 0, for "not given", and a client then verifies.
@@ -71,6 +72,8 @@ def _config(mode: Any, authentication: Any, credentials: Credentials | None, ser
             config.set_ca_chain(credentials.ca)
         if credentials and credentials.certificate:
             config.set_own_cert(credentials.certificate, credentials.key)
+    except pynng.OutOfFiles:  # it says nothing of the credentials
+        raise UnavailableError("TLS cannot be set up: no file descriptor is left") from None
     except pynng.NNGException as error:
         raise IdentityError(
             f"the CA, certificate or key cannot be used for TLS ({error}): expected PEM, and the certificate's own key"

@@ -1,6 +1,7 @@
 """The runner as the agent meets it: real processes, real sockets, a real journal."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -565,6 +566,21 @@ def test_a_faulty_configuration_on_reload_leaves_the_old_one(node: Node) -> None
     assert node.carry_out("exec", command=("true",)).outcome is Outcome.SUCCEEDED
 
 
+def test_a_reload_that_comes_as_soon_as_the_socket_is_there_ends_nobody(node: Node) -> None:
+    node.configure(allow_exec=True)
+    node.start(
+        prelude="import os, signal, pathlib, nanoexec.runner.__main__ as main; bind = main.bind\n"
+        "def early(path, user):\n"
+        "    listener = bind(path, user)\n"
+        f"    pathlib.Path({str(node.paths.agent_config)!r}).write_text('hub = 1')\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    return listener\n"
+        "main.bind = early"
+    )
+    node.logged("the configuration stays as it was")
+    assert node.carry_out("exec", command=("true",)).outcome is Outcome.SUCCEEDED
+
+
 @needs_root
 def test_a_command_of_roots_has_roots_groups_whatever_the_runner_was_started_with(node: Node) -> None:
     node.action("groups", "sed -n s/^Groups:.//p /proc/self/status", user="root")
@@ -637,6 +653,26 @@ def test_out_of_descriptors_it_rests_and_lives_on(node: Node) -> None:
     node.start(prelude=f"{limit}; {hold}\n{fill}")
     assert node.carry_out("note").outcome is Outcome.SUCCEEDED
     node.logged("cannot accept: Too many open files: 1 respites so far")
+
+
+def test_what_finds_no_descriptor_left_is_said_in_a_line_and_the_same_order_is_taken_when_it_comes_again(
+    node: Node,
+) -> None:
+    node.action("note", "echo ran >> $LEDGER")
+    runner = node.start()
+    soft, hard = resource.prlimit(runner.pid, resource.RLIMIT_NOFILE)
+    opened = max(int(entry.name) for entry in Path(f"/proc/{runner.pid}/fd").iterdir()) + 1
+    orders = [f"{more:x}123456789abcdef" for more in range(1, 10)]
+    for more, identity in enumerate(orders, 1):  # each gets a step further than the one before it
+        resource.prlimit(runner.pid, resource.RLIMIT_NOFILE, (opened + more, hard))
+        node.begin("note", id=identity).rest()
+    resource.prlimit(runner.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    node.logged("cannot read the actions: Too many open files")
+    node.logged("cannot serve: Too many open files")
+    runs = [node.carry_out("note", id=identity) for identity in orders]
+    failed = {run.reason for run in runs if run.outcome is not Outcome.SUCCEEDED}
+    assert failed <= {"cannot start /usr/bin/sh: Too many open files"}
+    assert node.notes == ["ran"] * sum(run.outcome is Outcome.SUCCEEDED for run in runs)
 
 
 # Socket activation
