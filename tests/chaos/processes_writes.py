@@ -55,7 +55,6 @@ class Writes:
             "Store.commit TokenUsed": hub(self._join),
             "Store.commit TriggerIssued": hub(self._plain),
             "Store.forget_tokens": self._at_a_restore,
-            "Store.purge": hub(lambda: None),
             "Store.purge_some": hub(lambda: None),
             "prepare": self._at_a_new_hub,
         }
