@@ -149,7 +149,7 @@ def test_a_module_that_is_launched_is_what_it_would_be_without(scene: Scene) -> 
 
 def test_the_points_are_the_public_functions_that_write_and_the_kinds_of_change() -> None:
     points = faulty.points()
-    assert {"Journal.admit", "Journal.finish", "Glance.note_skip", "Store.purge", "prepare"} <= points
+    assert {"Journal.admit", "Journal.finish", "Glance.note_skip", "Store.purge_some", "prepare"} <= points
     assert {"Store.commit TriggerIssued", "Store.commit RunReported"} <= points
     assert points & {"Journal.find", "Journal.changes", "Journal.close", "Store.history", "Store.commit"} == set()
     assert {point for point in points if point.rpartition(".")[2].startswith("_")} == set()
