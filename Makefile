@@ -27,7 +27,7 @@ test-newest: $(VENV)/.ok
 # The node side on the oldest libraries that are supported: Debian 12's own, where it has them.
 test-oldest: $(OLDEST)/.ok
 	tests/support/debian-packages
-	$(OLDEST)/bin/pytest $(PYTEST) -m node
+	$(OLDEST)/bin/pytest $(PYTEST) -m node tests/unit tests/contract tests/integration
 
 # Faults in thousands, for hours if they are let: NANOEXEC_CHAOS_SEED=NUMBER replays one campaign.
 chaos: $(VENV)/.ok
