@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from nanoexec.agent.core import ANSWER_WITHIN
 from nanoexec.errors import StoreError
 from nanoexec.model import EXEC, FINAL, TRANSITIONS, UNCONFIRMED, DeliveryState, Outcome, Run
 from nanoexec.record import Change, DeliveryCancelled, DeliveryMoved, RunReported, TriggerIssued
@@ -12,6 +13,8 @@ from nanoexec.store import Store
 
 TOLERATED: Final = 2.0  # seconds: the agent looks at the clock once a second
 DAY: Final = 86400.0
+# An agent takes the latest time that an answer allows: after a slow one it may be ahead by as long as that took.
+AHEAD: Final = ANSWER_WITHIN + 1
 Key = tuple[str, str]  # node, run id
 
 
@@ -155,9 +158,8 @@ class Truth:
         before = self.states[key]
         self._hold(change.state in TRANSITIONS[before], f"{key}: from {before} to {change.state}")
         if change.state is DeliveryState.EXPIRED:
-            self._hold(
-                self.latest >= self.expires[change.trigger] - 1, f"{key}: expired before its time: {change.reason}"
-            )
+            early = self.expires[change.trigger] - self.latest
+            self._hold(early <= AHEAD, f"{key}: expired {early:.0f} s before its time: {change.reason}")
         if change.state is DeliveryState.RUNNING:
             self.said_to_run.add(key)
         if change.state is DeliveryState.FINISHED:
