@@ -22,7 +22,7 @@ def main() -> int:
     """Write every script that has changed, or with ``--check`` name it. The exit status."""
     late = {file: text for file, text in scripts().items() if not file.exists() or file.read_text() != text}
     for file, text in late.items():
-        print(file.name)  # noqa: T201 - what it is for
+        print(file.name)
         if "--check" not in sys.argv:
             file.write_text(text)
     return int(bool(late) and "--check" in sys.argv)

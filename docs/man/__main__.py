@@ -24,7 +24,7 @@ def main() -> int:
     """Write every page that has changed, or with ``--check`` name it. The exit status."""
     late = [page for page in PAGES if renewed(text := page.read_text()) != text]
     for page in late:
-        print(page.name)  # noqa: T201 - what it is for
+        print(page.name)
         if "--check" not in sys.argv:
             page.write_text(renewed(page.read_text()))
     return int(bool(late) and "--check" in sys.argv)

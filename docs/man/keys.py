@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec.inspect
+import msgspec.structs
 
 from nanoexec import config
 from nanoexec.actions import manifest
@@ -41,11 +42,17 @@ class Key(Value, frozen=True):
 def keys(table: str) -> list[Key]:
     """The keys of one table of `TABLES`, in the order of the code. Raises `ValueError` where words are out of step."""
     words = tomllib.loads(WORDS.read_text())[table]
-    fields = msgspec.inspect.type_info(TABLES[table]).fields  # type: ignore[attr-defined] # it is a StructType
+    fields = msgspec.structs.fields(TABLES[table])
     if list(words) != [field.name for field in fields]:
         raise ValueError(f"{WORDS.name}: [{table}] has {list(words)}, the code {[field.name for field in fields]}")
     return [
-        Key(field.name, _kind(field.type), _default(field.default), field.required, " ".join(words[field.name].split()))
+        Key(
+            field.name,
+            _kind(msgspec.inspect.type_info(field.type)),
+            _default(field.default),
+            field.required,
+            " ".join(words[field.name].split()),
+        )
         for field in fields
     ]
 

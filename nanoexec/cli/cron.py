@@ -9,7 +9,10 @@ from nanoexec.cli.options import PLAIN, ROOT, Plain, example, paths
 from nanoexec.cli.plain import Commands
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nanoexec.actions import Catalog
+    from nanoexec.crontab.plan import Plan
     from nanoexec.crontab.scan import Finding
     from nanoexec.crontab.status import Status
 
@@ -104,20 +107,9 @@ def restore(
     actions: list[str] = ACTIONS, everything: bool = ALL, look: bool = LOOK, yes: bool = YES, root: Path = ROOT
 ) -> None:
     """Give adopted lines back: the original bytes, and whatever somebody has changed on them since."""
-    import time
-
-    from nanoexec.cli import crontab
     from nanoexec.crontab.takeover import plan_restore
-    from nanoexec.errors import ExitCode
 
-    where = paths(root)
-    crontab.demand_choice(actions or [], everything=everything)
-    if not look:
-        crontab.demand_root(where)
-    plan = plan_restore(where, now=time.time(), actions=actions or (), everything=everything)
-    crontab.carry_out(where, plan, done="restored", look=look, yes=yes)
-    if plan.refusals and not plan.edits:
-        raise typer.Exit(ExitCode.REFUSED)
+    _change(plan_restore, actions or [], done="restored", everything=everything, look=look, yes=yes, root=root)
 
 
 @app.command(epilog=example("nanoexec cron arm slaughter", "nanoexec cron arm --all --plan"))
@@ -125,20 +117,9 @@ def arm(
     actions: list[str] = ACTIONS, everything: bool = ALL, look: bool = LOOK, yes: bool = YES, root: Path = ROOT
 ) -> None:
     """Have lines that were adopted with --shadow run through nanoexec from now on."""
-    import time
-
-    from nanoexec.cli import crontab
     from nanoexec.crontab.takeover import plan_arm
-    from nanoexec.errors import ExitCode
 
-    where = paths(root)
-    crontab.demand_choice(actions or [], everything=everything)
-    if not look:
-        crontab.demand_root(where)
-    plan = plan_arm(where, now=time.time(), actions=actions or (), everything=everything)
-    crontab.carry_out(where, plan, done="armed", look=look, yes=yes)
-    if plan.refusals and not plan.edits:
-        raise typer.Exit(ExitCode.REFUSED)
+    _change(plan_arm, actions or [], done="armed", everything=everything, look=look, yes=yes, root=root)
 
 
 @app.command(epilog=example('nanoexec cron schedule puppet "*/30 * * * *"', "nanoexec cron schedule puppet --every 1h"))
@@ -228,6 +209,32 @@ def tidy(
     gone = crontab.tidy(where, time.time(), look=look)
     if not quiet:
         render.tell(*gone)
+
+
+def _change(
+    draw_up: "Callable[..., Plan]",
+    actions: list[str],
+    *,
+    done: str,
+    everything: bool,
+    look: bool,
+    yes: bool,
+    root: Path,
+) -> None:
+    """Plan a change of adopted lines and carry it out. Exit status 6 if none of them could be changed."""
+    import time
+
+    from nanoexec.cli import crontab
+    from nanoexec.errors import ExitCode
+
+    where = paths(root)
+    crontab.demand_choice(actions, everything=everything)
+    if not look:
+        crontab.demand_root(where)
+    plan = draw_up(where, now=time.time(), actions=actions, everything=everything)
+    crontab.carry_out(where, plan, done=done, look=look, yes=yes)
+    if plan.refusals and not plan.edits:
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _catalog_with(root: Path, actions: list[str]) -> "Catalog":

@@ -50,7 +50,7 @@ def needs(pattern: str, word: str) -> bool:
             return False
         depth += (piece == "(") - (piece == ")")
         literal = piece if len(piece) == 1 and piece not in ".^$()|+?*{}[" else ""
-        if len(piece) == 2 and piece[0] == "\\" and not piece[1].isalnum():  # noqa: PLR2004 - an escaped sign
-            literal = piece[1]
+        if piece[0] == "\\" and not piece[1:].isalnum():  # an escaped sign
+            literal = piece[1:]
         plain += literal if literal and not depth and after[:1] not in _OPTIONAL else "\0"
     return bool(word) and word in plain

@@ -52,8 +52,8 @@ def _store(paths: Paths) -> Finding:
     if closed := hidden(HUB, "store", file):
         return closed
     try:
-        from nanoexec.store.faults import faults  # noqa: PLC0415 - SQLAlchemy, which a node need not have
-        from nanoexec.store.opening import OURS, connect  # noqa: PLC0415 - the same
+        from nanoexec.store.faults import faults  # SQLAlchemy, which a node need not have
+        from nanoexec.store.opening import OURS, connect
     except ImportError as error:
         return HUB.fail("store", f"{error.name} is not installed here: pip install 'nanoexec[hub]'")
     try:

@@ -51,7 +51,7 @@ def _key(side: Side, file: Path) -> Finding:
 
 
 def _certificate(side: Side, file: Path, name: str | None, now: float) -> Finding:
-    from nanoexec.keys.certificate import check_validity, describe  # noqa: PLC0415 - 25 MB
+    from nanoexec.keys.certificate import check_validity, describe  # 25 MB
 
     try:
         text = read_bytes(file, f"the {side.name}'s certificate").decode("ascii", "replace")

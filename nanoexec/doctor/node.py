@@ -16,8 +16,10 @@ from nanoexec.doctor.identity import identity
 from nanoexec.errors import IdentityError, NanoexecError, StoreError, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
 from nanoexec.model import Credentials, Value, identifier
+from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import offers
 from nanoexec.settings import read_agent, read_own
+from nanoexec.transport.probe import probe
 from nanoexec.wire import network, runner
 
 WITHIN: Final = 5.0  # seconds for each look at the hub
@@ -91,8 +93,6 @@ class _Road(Value, frozen=True):
 
     def walk(self, certificate: Finding) -> Iterator[Finding]:
         """Its stages. What the probe says of the certificate counts where nothing was wrong with it before."""
-        from nanoexec.transport.probe import probe  # noqa: PLC0415 - ssl, which only this stage needs
-
         stages = probe(self.hub, self.config.report_port, self.credentials, self.hub_name, WITHIN)
         first, road = stages[0], stages[1:]
         yield certificate if first.ok or certificate.level is Level.FAIL else NODE.fail("certificate", first.detail)
@@ -122,7 +122,7 @@ class _Road(Value, frozen=True):
         What is asked is a report of no runs: the hub answers it like any other and nothing comes of it. A hello would
         be answered with the triggers that wait for this node, and the hub would note them as sent.
         """
-        from nanoexec.transport.nng import NngNodeTransport  # noqa: PLC0415 - 20 MB that only this stage needs
+        from nanoexec.transport.nng import NngNodeTransport  # 20 MB
 
         host = f"[{self.hub}]" if ":" in self.hub else self.hub
         transport = NngNodeTransport(
@@ -186,8 +186,6 @@ def _manifest(paths: Paths, config: AgentConfig | None, described: runner.Descri
 
 
 def _journal(paths: Paths) -> Finding:
-    from nanoexec.runner.journal import Journal  # noqa: PLC0415 - sqlite3, which only this stage needs
-
     file = paths.journal
     try:
         owner = file.stat().st_uid

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
+
 from nanoexec import settings
 from nanoexec.agent import link
 from nanoexec.agent.identity import host_name
@@ -21,6 +23,8 @@ from nanoexec.fallback import AHEAD, Policy
 from nanoexec.files import read_bytes
 from nanoexec.keys.credentials import NODE_CERTIFICATE
 from nanoexec.model import Cursor, Run, Value, identifier
+from nanoexec.runner.glance import Glance
+from nanoexec.runner.journal import Journal
 from nanoexec.runner.process import lives
 from nanoexec.schedule import local as local_zone
 from nanoexec.wire import runner
@@ -146,8 +150,6 @@ def _runner_answers(paths: Paths) -> bool:
 
 def _past(paths: Paths) -> tuple[tuple[Run, ...], tuple[Run, ...], int]:
     """Open runs, last runs, and how many the hub has yet to hear of."""
-    from nanoexec.runner.journal import Journal  # noqa: PLC0415 - sqlite3, which only this needs
-
     if not _is_there(paths.journal):
         return (), (), 0
     if os.geteuid() not in (0, paths.journal.stat().st_uid):
@@ -160,8 +162,6 @@ def _past(paths: Paths) -> tuple[tuple[Run, ...], tuple[Run, ...], int]:
 
 
 def _cursor(paths: Paths) -> Cursor:
-    import msgspec  # noqa: PLC0415 - only here
-
     if not _is_there(paths.cursor):
         return Cursor()
     try:
@@ -171,8 +171,6 @@ def _cursor(paths: Paths) -> Cursor:
 
 
 def _fallbacks(paths: Paths, *, silent: bool, now: float) -> tuple[Fallback, ...]:
-    from nanoexec.runner.glance import Glance  # noqa: PLC0415 - sqlite3, which only this needs
-
     catalog = read_catalog(paths)
     glance = Glance(str(paths.journal)) if _is_there(paths.journal) else None
     runs = {action: glance.starts(action, 0.0) for action in catalog.actions} if glance else {}

@@ -169,12 +169,10 @@ def _data(file: Path, tar: tarfile.TarFile, name: str, size: int | None) -> byte
 def _member(file: Path, tar: tarfile.TarFile, name: str, size: int | None, limit: int | None = None) -> IO[bytes]:
     """The next member, which must be this file, of this size if it is known."""
     info = tar.next()
-    if info is None or info.name != name or not info.isreg():
+    if info is None or info.name != name or not info.isreg() or (data := tar.extractfile(info)) is None:
         raise ConfigError(f"{file}: damaged, or not a backup of a hub: expected {name}, found {_called(info)}")
     if (size is not None and info.size != size) or (limit is not None and info.size > limit):
         raise ConfigError(f"{file}: damaged: {name} has {info.size} bytes")
-    data = tar.extractfile(info)
-    assert data is not None  # noqa: S101 - it is a regular file
     return data
 
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from nanoexec.errors import NanoexecError, StoreError, UnavailableError
 from nanoexec.hub.core import Decision, HubCore
@@ -18,6 +18,8 @@ GROUP: Final = 500  # decisions in one commit at most, so that no answer waits f
 _log = logging.getLogger("nanoexec.hub")
 
 Decide = Callable[[HubCore], Decision]
+_D = TypeVar("_D", bound=Decision)
+_Asked = tuple[Decide, "asyncio.Future[Any]"]  # Any: what the one decides, the other gets
 
 
 class Clerk:
@@ -29,18 +31,18 @@ class Clerk:
         self._store = store
         self._revive = revive
         self._committed = committed
-        self._queue: asyncio.Queue[tuple[Decide, asyncio.Future[Decision]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self.core = revive(store)
         self.problem = ""
 
-    async def decide(self, decide: Decide) -> Decision:
+    async def decide(self, decide: Callable[[HubCore], _D]) -> _D:
         """Let the core decide, and return when the decision is on disk.
 
         Raises whatever ``decide`` raises, and `UnavailableError` when the decision could not be stored: then nothing
         has happened.
         """
-        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_D] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((decide, future))
         return await future
 
@@ -52,7 +54,7 @@ class Clerk:
                 group.append(self._queue.get_nowait())
             await self._settle(group)
 
-    async def _settle(self, group: Sequence[tuple[Decide, "asyncio.Future[Decision]"]]) -> None:
+    async def _settle(self, group: Sequence[_Asked]) -> None:
         decided, sound = self._decide(group)
         changes = [change for _, decision in decided for change in decision.changes]
         if not sound or (changes and not await self._commit(changes)):
@@ -76,9 +78,7 @@ class Clerk:
             if not future.done():
                 future.set_result(decision)
 
-    def _decide(
-        self, group: Sequence[tuple[Decide, "asyncio.Future[Decision]"]]
-    ) -> tuple[list[tuple["asyncio.Future[Decision]", Decision]], bool]:
+    def _decide(self, group: Sequence[_Asked]) -> tuple[list[tuple[asyncio.Future[Any], Decision]], bool]:
         """What the core decides on each, and whether it can be believed: a bug may have left it half changed."""
         decided = []
         sound = True
@@ -123,6 +123,6 @@ class Clerk:
         self._writer.shutdown(wait=True)
 
 
-def _fail(future: asyncio.Future[Decision], error: NanoexecError) -> None:
+def _fail(future: asyncio.Future[Any], error: NanoexecError) -> None:
     if not future.done():
         future.set_exception(error)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, UnavailableError
-from nanoexec.hub.core import Decision
+from nanoexec.hub.core import Answered
 from nanoexec.model import Delivery
 from nanoexec.wire import control, stream
 
@@ -73,11 +73,11 @@ class ControlSocket:
         hub = self._hub
         match request:
             case control.Submit(wanted=wanted, watch=watch):
-                await self._issued(await hub.submit(wanted, by), reader if watch else None, writer)
+                await self._watched(await hub.submit(wanted, by), reader if watch else None, writer)
             case control.Issue(order=order, target=target, watch=watch):
-                await self._issued(await hub.issue(order, target, by), reader if watch else None, writer)
+                await self._watched(await hub.issue(order, target, by), reader if watch else None, writer)
             case control.Cancel(watch=watch):
-                await self._cancelled(await hub.cancel(request, by), reader if watch else None, writer)
+                await self._watched(await hub.cancel(request, by), reader if watch else None, writer)
             case _:
                 _tell(writer, await self._reply(request, by))
 
@@ -106,36 +106,21 @@ class ControlSocket:
                 reply = hub.status()
         return reply
 
-    async def _issued(
-        self, decision: Decision, reader: asyncio.StreamReader | None, writer: asyncio.StreamWriter
-    ) -> None:
-        """Tell that it is accepted, publish it, and go on telling until the asker hangs up."""
-        accepted = decision.accepted
-        assert accepted is not None  # noqa: S101 - the core gives it with every trigger that it issues
-        await self._watched(accepted.trigger.id, accepted, decision, reader, writer)
-
-    async def _cancelled(
-        self, decision: Decision, reader: asyncio.StreamReader | None, writer: asyncio.StreamWriter
-    ) -> None:
-        """The same for a trigger that is taken back."""
-        cancelling = decision.cancelling
-        assert cancelling is not None  # noqa: S101 - the core gives it with everything that it takes back
-        await self._watched(cancelling.trigger.id, cancelling, decision, reader, writer)
-
     async def _watched(
         self,
-        trigger: str,
-        first: control.Reply,
-        decision: Decision,
+        decision: Answered[control.Accepted | control.Cancelling],
         reader: asyncio.StreamReader | None,
         writer: asyncio.StreamWriter,
     ) -> None:
+        """Tell that a trigger is accepted or taken back, publish that, and go on telling until the asker hangs up."""
+        trigger = decision.answer.trigger.id
+
         def tell(deliveries: tuple[Delivery, ...]) -> None:
             _tell(writer, control.Progress(deliveries=deliveries))
 
         self._hub.watchers.add(trigger, tell)
         try:
-            _tell(writer, first)
+            _tell(writer, decision.answer)
             await self._hub.publish(decision)
             if reader is not None:
                 await reader.read(1)  # nothing more is expected: this returns when the other side closes

@@ -6,7 +6,7 @@ the whole core is thrown away and made again from the store, as after a restart.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from nanoexec import target
 from nanoexec.errors import RefusedError, UsageError
@@ -33,6 +33,7 @@ from nanoexec.wire.control import Accepted, Cancelling, Prepared, Wanted
 SILENT_AFTER: Final = 2.5  # beacon intervals without a word until a node counts as away
 OFFERS_AT_ONCE: Final = 512 << 10  # bytes of orders in one welcome
 ISSUED_WITHIN: Final = 600.0  # seconds between preparing a trigger and issuing it, signed
+_A_co = TypeVar("_A_co", covariant=True)
 
 _ACKS: Final = frozenset(
     {DeliveryState.ACKNOWLEDGED, DeliveryState.RUNNING, DeliveryState.EXPIRED, DeliveryState.REFUSED}
@@ -40,14 +41,17 @@ _ACKS: Final = frozenset(
 
 
 class Decision(Value, frozen=True):
-    """``changes`` to commit; then ``answer`` to give, ``frames`` to publish, certificate ids to ``disconnect``."""
+    """``changes`` to commit; then ``frames`` to publish, certificate ids to ``disconnect``."""
 
     changes: tuple[Change, ...] = ()
-    answer: network.Answer | None = None
-    accepted: Accepted | None = None
-    cancelling: Cancelling | None = None
     frames: tuple[bytes, ...] = ()
     disconnect: tuple[str, ...] = ()
+
+
+class Answered(Decision, Generic[_A_co], frozen=True, kw_only=True):
+    """A decision with an ``answer``, to give when the changes are on disk."""
+
+    answer: _A_co
 
 
 class HubCore:
@@ -67,7 +71,7 @@ class HubCore:
 
     def ask(
         self, node: str, question: network.Question, now: Instant, recalled: Sequence[StoredTrigger] = ()
-    ) -> Decision:
+    ) -> Answered[network.Answer]:
         """Answer a node that the transport has let in under this name.
 
         ``recalled``: what the store has of `unknown_triggers`.
@@ -76,7 +80,7 @@ class HubCore:
             self.ledger.remember(stored)
         known = self.roster.get(node)
         if known is None or known.revoked is not None:
-            return Decision(answer=network.Denied(reason=f"{node} is not on the roster", time=now.wall))
+            return Answered(answer=network.Denied(reason=f"{node} is not on the roster", time=now.wall))
         self.roster.touch(node, now)
         match question:
             case network.Hello():
@@ -87,7 +91,7 @@ class HubCore:
                 return self._report(node, question, now)
             case network.Bye():
                 self.roster.away(node)
-                return Decision(answer=network.Received(time=now.wall))
+                return Answered(answer=network.Received(time=now.wall))
 
     def unknown_triggers(self, question: network.Question) -> list[str]:
         """Triggers that a question speaks of and that are not in memory: fetch them from the store first."""
@@ -100,7 +104,7 @@ class HubCore:
                 ids = []
         return [id_ for id_ in ids if not self.ledger.keep(id_)]
 
-    def _hello(self, node: str, hello: network.Hello, now: Instant) -> Decision:
+    def _hello(self, node: str, hello: network.Hello, now: Instant) -> Answered[network.Answer]:
         # Only what was agreed on with this very memory says what the store has: see docs/adr/0021.
         agreed = hello.cursor if hello.cursor and hello.cursor.epoch == self.epoch else None
         changes = self.roster.hello(node, hello, now, agreed)
@@ -128,24 +132,24 @@ class HubCore:
         cancels = [
             frame for entry in self.ledger.cancelled_for(node) for frame in self._cancel_again(entry, (node,), now)
         ]
-        return Decision(changes=tuple(changes), answer=welcome, frames=tuple(cancels))
+        return Answered(changes=tuple(changes), answer=welcome, frames=tuple(cancels))
 
-    def _ack(self, node: str, ack: network.Ack, now: Instant) -> Decision:
+    def _ack(self, node: str, ack: network.Ack, now: Instant) -> Answered[network.Answer]:
         if ack.state not in _ACKS:
-            return Decision(answer=network.Denied(reason=f"an ack cannot say {ack.state}", time=now.wall))
+            return Answered(answer=network.Denied(reason=f"an ack cannot say {ack.state}", time=now.wall))
         changes = self.ledger.move(ack.trigger, node, ack.state, now.wall, ack.reason)
-        return Decision(changes=tuple(changes), answer=network.Received(time=now.wall))
+        return Answered(changes=tuple(changes), answer=network.Received(time=now.wall))
 
-    def _report(self, node: str, report: network.Report, now: Instant) -> Decision:
+    def _report(self, node: str, report: network.Report, now: Instant) -> Answered[network.Answer]:
         for run in report.runs:  # all of them before anything moves: what is denied has not happened
             if run.outcome is None:
-                return Decision(answer=network.Denied(reason=f"run {run.id} has not ended", time=now.wall))
+                return Answered(answer=network.Denied(reason=f"run {run.id} has not ended", time=now.wall))
         changes: list[Change] = []
         for run in report.runs:
             changes.append(RunReported(node=node, run=run, at=now.wall))
             if run.cause is Cause.TRIGGER:
                 changes += self.ledger.move(run.id, node, _state_of(run), now.wall, run.reason)
-        return Decision(changes=tuple(changes), answer=network.Received(time=now.wall))
+        return Answered(changes=tuple(changes), answer=network.Received(time=now.wall))
 
     # Wishes of operators
 
@@ -178,12 +182,14 @@ class HubCore:
         trigger, unknown = self.prepare(wanted, by, id_, now)
         return Prepared(body=network.encode_trigger(trigger), unknown=unknown)
 
-    def submit(self, wanted: Wanted, by: str, id_: str, now: Instant) -> Decision:
+    def submit(self, wanted: Wanted, by: str, id_: str, now: Instant) -> Answered[Accepted]:
         """Issue a trigger. Raises as `prepare`."""
         trigger, unknown = self.prepare(wanted, by, id_, now)
         return self._issue(trigger, Order(body=network.encode_trigger(trigger)), wanted.target, unknown, now)
 
-    def issue(self, order: Order, expression: str, by: str, now: Instant, *, stored: bool = False) -> Decision:
+    def issue(
+        self, order: Order, expression: str, by: str, now: Instant, *, stored: bool = False
+    ) -> Answered[Accepted]:
         """Issue the exact bytes that an operator signed; ``stored`` says that the store has this trigger already.
 
         Raises `ProtocolError`, `RefusedError`, `NoTargetError`.
@@ -199,7 +205,7 @@ class HubCore:
 
     def _issue(
         self, trigger: Trigger, order: Order, expression: str, unknown: tuple[str, ...], now: Instant
-    ) -> Decision:
+    ) -> Answered[Accepted]:
         """Store it, then publish it: once to ALL, or to the one node that it is for."""
         nodes = target.resolve(trigger.nodes, self.roster.names(), {}).nodes
         here = tuple(node for node in nodes if self.roster.is_connected(node))
@@ -214,15 +220,15 @@ class HubCore:
             topic = network.topic_of(nodes[0]) if len(nodes) == 1 else network.TOPIC_ALL
             self.sequence += topic == network.TOPIC_ALL
             frames = (self._frame(topic, entry, now),)
-        return Decision(
+        return Answered(
             changes=(TriggerIssued(trigger=trigger, order=order, target=expression, nodes=nodes, sent=here),),
-            accepted=Accepted(trigger=trigger, nodes=nodes, away=away, unknown=unknown),
+            answer=Accepted(trigger=trigger, nodes=nodes, away=away, unknown=unknown),
             frames=frames,
         )
 
     def cancel(
         self, trigger: str, by: str, nodes: str | None, now: Instant, recalled: Sequence[StoredTrigger] = ()
-    ) -> Decision:
+    ) -> Answered[Cancelling]:
         """Take a trigger back, on all of its nodes or on those that ``nodes`` means.
 
         What a node that is away has not confirmed is cancelled at once. The others are asked, and have the last word.
@@ -230,10 +236,9 @@ class HubCore:
         """
         for stored in recalled:
             self.ledger.remember(stored)
-        if not self.ledger.keep(trigger):
+        entry = self.ledger.keep(trigger)
+        if entry is None:
             raise UsageError(f"there is no trigger {trigger}: look for its id in the history")
-        entry = self.ledger.get(trigger)
-        assert entry is not None  # noqa: S101 - just kept
         found = target.resolve(nodes or EVERY_NODE, tuple(entry.deliveries), self._groups)
         over = tuple(node for node in found.nodes if not unsettled(entry.deliveries[node]))
         changes: list[Change] = []
@@ -247,9 +252,9 @@ class HubCore:
         deliveries = tuple(
             Delivery(trigger=trigger, node=node, state=entry.deliveries[node], updated=now.wall) for node in found.nodes
         )
-        return Decision(
+        return Answered(
             changes=tuple(changes),
-            cancelling=Cancelling(
+            answer=Cancelling(
                 trigger=entry.trigger, deliveries=deliveries, away=away, over=over, unknown=found.unknown
             ),
             frames=tuple(self._cancel_again(entry, here, now)),

@@ -67,12 +67,12 @@ class Ledger:
     def get(self, trigger: str) -> Entry | None:
         return self._entries.get(trigger)
 
-    def keep(self, trigger: str) -> bool:
-        """Whether a trigger is in memory; if so, it stays there long enough for news of it to be decided."""
+    def keep(self, trigger: str) -> Entry | None:
+        """A trigger that is in memory, where it stays long enough for news of it to be decided; None if it is not."""
         entry = self._entries.get(trigger)
         if entry:
             entry.closed = None
-        return entry is not None
+        return entry
 
     def open_deliveries(self) -> int:
         return sum(entry.open for entry in self._entries.values())

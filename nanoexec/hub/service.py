@@ -20,7 +20,7 @@ from nanoexec.config import HubConfig
 from nanoexec.errors import ProtocolError, StoreError, UnavailableError, UsageError
 from nanoexec.hub import overdue
 from nanoexec.hub.clerk import Clerk
-from nanoexec.hub.core import Decision, HubCore
+from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.echo import Echo
 from nanoexec.hub.joining import Joining
 from nanoexec.hub.ledger import Ledger
@@ -158,7 +158,6 @@ class Hub:
         self.count("questions")
         recalled = await self._recall(self.clerk.core.unknown_triggers(question))
         decision = await self.clerk.decide(lambda core: core.ask(peer.name, question, self._now(), recalled))
-        assert decision.answer is not None  # noqa: S101 - `ask` always gives one
         await self.publish(decision)
         return network.encode(decision.answer)
 
@@ -214,21 +213,21 @@ class Hub:
         """Raises as `HubCore.prepare`."""
         return self.clerk.core.prepared(wanted, by, self._new_id(), self._now())
 
-    async def submit(self, wanted: control.Wanted, by: str) -> Decision:
+    async def submit(self, wanted: control.Wanted, by: str) -> Answered[control.Accepted]:
         """Accept a trigger. The caller publishes the decision. Raises as `HubCore.submit`."""
         id_ = self._new_id()
         decision = await self.clerk.decide(lambda core: core.submit(wanted, by, id_, self._now()))
         _log.info("trigger %s: %s:%s by %s", id_, wanted.target, wanted.action, by)
         return decision
 
-    async def issue(self, order: Order, expression: str, by: str) -> Decision:
+    async def issue(self, order: Order, expression: str, by: str) -> Answered[control.Accepted]:
         """Accept a signed trigger. The caller publishes the decision. Raises as `HubCore.issue`."""
         stored = bool(await self._recall([network.decode_trigger(order.body).id]))
         decision = await self.clerk.decide(lambda core: core.issue(order, expression, by, self._now(), stored=stored))
         _log.info("signed trigger for %s by %s", expression, by)
         return decision
 
-    async def cancel(self, request: control.Cancel, by: str) -> Decision:
+    async def cancel(self, request: control.Cancel, by: str) -> Answered[control.Cancelling]:
         """Take a trigger back. The caller publishes the decision. Raises as `HubCore.cancel`."""
         id_ = await self._read(lambda: self._store.trigger_id(request.id))
         recalled = [] if self.clerk.core.ledger.keep(id_) else await self._recall([id_])

@@ -50,7 +50,7 @@ def listen(
     check_address(url)
     if not hostname or ":" in hostname:
         raise UsageError(f"the host name {hostname!r} must not be empty or contain a colon")
-    import pynng  # noqa: PLC0415 - 20 MB that only this command needs
+    import pynng
 
     if user:  # after the import, whose files may be closed to that user, and before NNG's threads and the socket
         become(user)

@@ -33,7 +33,7 @@ def send(
     """
     check_address(url)
     frame = compose_frame(message)
-    import pynng  # noqa: PLC0415 - 20 MB that only this command needs
+    import pynng
 
     wanted = max(1, subscribers or 0)
     arrivals = Arrivals()
@@ -106,7 +106,7 @@ def _drain(socket: Any, arrivals: Arrivals, expected: frozenset[int], within: fl
 
 def _sent(socket: Any) -> set[int]:
     """The pipes of this socket that have handed a whole message to the kernel: ``tx_msgs`` in NNG's statistics."""
-    from pynng import ffi, lib  # noqa: PLC0415 - as above
+    from pynng import ffi, lib
 
     def children(stat: Any) -> Iterator[tuple[bytes, Any]]:
         child = lib.nng_stat_child(stat)

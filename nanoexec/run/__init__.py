@@ -12,11 +12,11 @@ def main() -> None:
     """The console script. Ends at once: all is on disk, and there is nothing for the interpreter to tidy up."""
     words = sys.argv[1:]
     if "--scheduled" in words:
-        from nanoexec.run.slot import run_slot  # noqa: PLC0415 - see above
+        from nanoexec.run.slot import run_slot
 
         code = run_slot(words)
     else:
-        from nanoexec.run.local import run_local  # noqa: PLC0415 - see above
+        from nanoexec.run.local import run_local
 
         code = run_local(words, os.environ)
     sys.stderr.flush()

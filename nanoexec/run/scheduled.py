@@ -42,15 +42,14 @@ from nanoexec.settings import read_agent
 _NOT_STARTED: Final = 126  # as a shell says it
 
 
-def carry_out(slot: Slot, voice: Voice) -> int:
-    """Run the original command of a slot, and tell the shell how it ended. Raises `NanoexecError`: if nothing has been
+def carry_out(slot: Slot, shell: Shell, voice: Voice) -> int:
+    """Run the original command of a slot, and tell its shell how it ended. Raises `NanoexecError`: if nothing has been
     said to the shell by then, the shell runs it.
     """
-    assert slot.shell  # noqa: S101 - nothing is run in the shadow
     paths = Paths(root=Path(slot.call.root))
     limit = read_agent(paths).output_limit
     manifest = read_catalog(paths, only=slot.call.action).find(slot.call.action)
-    work = _work(slot, slot.shell, manifest)
+    work = _work(slot, shell, manifest)
     with Journal.open(paths.journal, identifier(os.urandom(10))) as journal:
         recover(journal, time.time())
         supervision = Supervision(

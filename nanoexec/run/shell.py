@@ -6,6 +6,7 @@ has made of them since. `nanoexec.crontab.prefix` says how the two talk.
 
 import fcntl
 import os
+import pwd
 import time
 
 from nanoexec.errors import UsageError
@@ -90,8 +91,6 @@ class Voice:
 
 def user() -> str:
     """Whose crontab it is."""
-    import pwd  # noqa: PLC0415 - of the one who asks
-
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

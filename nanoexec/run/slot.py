@@ -60,7 +60,7 @@ class Slot:
         self.user = user()
         journal = self.path(JOURNAL)
         if not os.path.exists(journal):
-            from nanoexec.run.scheduled import make_journal  # noqa: PLC0415 - once in a node's life
+            from nanoexec.run.scheduled import make_journal  # once in a node's life
 
             make_journal(call.root)
         if os.geteuid() not in (0, os.stat(journal).st_uid):
@@ -94,7 +94,7 @@ class Slot:
         known = self.glance.memory(name)
         plan = Plan.read(known) if known else None
         if plan is None or plan.signature != seen:
-            from nanoexec.run.planning import make_plan  # noqa: PLC0415 - only when a file has changed
+            from nanoexec.run.planning import make_plan  # only when a file has changed
 
             plan = make_plan(self.call.root, self.call.action, self.user, seen)
             self.glance.remember(name, bytes(plan))
@@ -157,16 +157,16 @@ def parse(words: list[str]) -> Call:
 
 
 def _slot(call: Call) -> int:
-    voice = Voice()
-    slot = Slot(call, Shell.calling())
+    voice, shell = Voice(), Shell.calling()
+    slot = Slot(call, shell)
     decision = slot.decide(slot.started)
     if not decision.run:
         slot.skip(decision.reason)
         voice.end(0)
         return 0
-    from nanoexec.run.scheduled import carry_out  # noqa: PLC0415 - the longer way
+    from nanoexec.run.scheduled import carry_out  # the longer way
 
-    return carry_out(slot, voice)
+    return carry_out(slot, shell, voice)
 
 
 def _shadow(call: Call) -> int:

@@ -7,9 +7,10 @@ because we say so, crash, or are killed; with it go the names of the namespaces,
 import os
 import shutil
 import subprocess
-import types
 from pathlib import Path
 from typing import Final, Self
+
+from tests.support.network import Held, executed
 
 PREFIX: Final = "10.78.0"  # of addresses that only this network knows
 HUB: Final = "hub"
@@ -49,40 +50,19 @@ def why_not() -> str:
     return f"no namespaces or no nftables here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-class Lan:
+class Lan(Held):
     """The network; a context manager. ``directory`` is for its hosts file."""
 
     def __init__(self, directory: Path) -> None:
         self.addresses: dict[str, str] = {}
         self._hosts = directory / "hosts"
-        self._process: subprocess.Popen[str] | None = None
         self._next = 1
 
     def __enter__(self) -> Self:
         self._hosts.write_text("127.0.0.1 localhost\n")
-        self._process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-euc", _HOLDER, "sh", str(self._hosts)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert self._process.stdout
-        if self._process.stdout.readline() != "ready\n":
-            self.close()
-            raise RuntimeError("the network did not come up: see standard error for why")
+        words = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-euc", _HOLDER, "sh"]
+        self.hold(*words, str(self._hosts))
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End it. What still runs in it goes on without a link."""
-        if self._process:
-            self._process.communicate()
-            self._process = None
 
     def plug(self, machine: str) -> None:
         """Give a machine a network stack of its own, joined to the others."""
@@ -132,8 +112,7 @@ class Lan:
 
     def words(self, machine: str) -> list[str]:
         """What to put before a command so that it runs on a machine. The process stays the same."""
-        assert self._process
-        seen = f"/proc/{self._process.pid}"
+        seen = f"/proc/{self.pid}"
         return ["nsenter", f"--mount={seen}/ns/mnt", f"--net={seen}/root/run/netns/{machine}", "--"]
 
     def shell(self, script: str, *arguments: str, said: str = "") -> str:
@@ -141,12 +120,8 @@ class Lan:
 
         :raises RuntimeError: if it fails; with what it said.
         """
-        assert self._process
-        words = ["nsenter", f"--target={self._process.pid}", "--mount", "--net", "--", "sh", "-euc", script, "sh"]
-        done = subprocess.run([*words, *arguments], capture_output=True, text=True, check=False, input=said)
-        if done.returncode:
-            raise RuntimeError(f"exit {done.returncode} of {arguments} in the network: {done.stderr.strip()}")
-        return done.stdout
+        words = ["nsenter", f"--target={self.pid}", "--mount", "--net", "--", "sh", "-euc", script, "sh"]
+        return executed(words, *arguments, said=said)
 
     def _rules(self, machine: str, table: str, hook: str, *rules: str, head: str = "") -> None:
         lines = [f"table inet {table} {{}}", f"delete table inet {table}"]

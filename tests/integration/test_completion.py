@@ -115,16 +115,9 @@ class Terminal:
 
 def offered(line: str, programs: Path, root: Path) -> set[str]:
     """What fish offers at the end of this line."""
-    done = subprocess.run(
-        ["fish", "--no-config", "-c", f"source '{SCRIPTS}/nanoexec.fish'; complete --do-complete \"$argv\"", line],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WITHIN,
-        env=environment(programs, root),
-    )
-    assert done.stderr == ""
-    return {row.partition("\t")[0] for row in done.stdout.splitlines()}
+    program = f"source '{SCRIPTS}/nanoexec.fish'; complete --do-complete \"$argv\""
+    printed = said(["fish", "--no-config", "-c", program, line], programs, root)
+    return {row.partition("\t")[0] for row in printed.splitlines()}
 
 
 def in_bash(line: str, programs: Path, root: Path) -> set[str]:
@@ -136,16 +129,16 @@ def in_bash(line: str, programs: Path, root: Path) -> set[str]:
         _nanoexec
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
+    return set(said(["bash", "--norc", "-u", "-c", program, "bash", line], programs, root).split())
+
+
+def said(words: list[str], programs: Path, root: Path) -> str:
+    """What a shell prints that ends well and has nothing to complain of."""
     done = subprocess.run(
-        ["bash", "--norc", "-u", "-c", program, "bash", line],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=WITHIN,
-        env=environment(programs, root),
+        words, capture_output=True, text=True, check=True, timeout=WITHIN, env=environment(programs, root)
     )
     assert done.stderr == ""
-    return set(done.stdout.split())
+    return done.stdout
 
 
 # The scripts are those of the program

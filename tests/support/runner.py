@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from nanoexec.config import Paths
-from nanoexec.model import EVERY_NODE, Order, Run, Trigger, identifier
+from nanoexec.model import EVERY_NODE, Cause, Order, Run, Trigger, identifier
 from nanoexec.runner.journal import Journal
+from nanoexec.runner.process import this_process
 from nanoexec.wire import stream
 from nanoexec.wire.network import encode_trigger
 from nanoexec.wire.runner import Reply, RunnerMessage, Start, Told, decode_reply
@@ -41,6 +43,21 @@ def make_order(action: str, **fields: Any) -> Order:
     now = time.time()
     given = {"id": identifier(os.urandom(10)), "nodes": EVERY_NODE, "issued": now, "expires": now + 60, "by": "alice"}
     return Order(body=encode_trigger(Trigger(action=action, **(given | fields))))
+
+
+def a_run(**fields: Any) -> Run:
+    """A run whose supervisor is this very process."""
+    me = this_process()
+    run = Run(
+        id=identifier(os.urandom(10)),
+        action="uptime",
+        cause=Cause.TRIGGER,
+        by="alice",
+        requested=100.0,
+        boot=me.boot,
+        supervisor=me.pid,
+    )
+    return replace(run, **fields)
 
 
 class Conversation:

@@ -6,9 +6,10 @@ namespaces and loop devices. The shell that has started it then removes the cgro
 """
 
 import subprocess
-import types
 from pathlib import Path
 from typing import Final, Self
+
+from tests.support.network import Held, executed
 
 PREFIX: Final = "10.77.0"  # of addresses that only this network knows
 TOOLS: Final = {  # a program, and the Debian package that has it
@@ -48,45 +49,26 @@ rm -rf --one-file-system "$directory"
 """
 
 
-class Lan:
+class Lan(Held):
     """The network; a context manager. ``directory`` becomes ours, and is gone at the end."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.name = directory.name
-        self._process: subprocess.Popen[str] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
         self._init = 0
 
     def __enter__(self) -> Self:
         (self.directory / "consoles").mkdir()
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLDER, "sh"]
-        # A session of its own: Ctrl-C is for the tests, which then close the input.
-        self._process = subprocess.Popen(
-            [*words, str(self.directory), self.name, PREFIX],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert self._process.stdout
-        if self._process.stdout.readline() != "ready\n":
-            self.close()
-            raise RuntimeError("the network of the test machines did not come up: see standard error for why")
-        (inner,) = children(self._process.pid)
+        self.hold(*words, str(self.directory), self.name, PREFIX)
+        (inner,) = children(self.pid)
         (self._init,) = children(inner)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End it, and every machine in it. Harmless when done already."""
-        if self._process:
-            self._process.communicate()  # closes the input; the output ends when all is gone
-            self._process = None
+        super().close()
         for process in self._started:
             process.wait()
 
@@ -113,11 +95,7 @@ class Lan:
 
         :raises RuntimeError: if it fails; with what it said.
         """
-        words = self._words("sh", "-euc", script, "sh", *arguments)
-        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            raise RuntimeError(f"exit {done.returncode} of {arguments} in the network: {done.stderr.strip()}")
-        return done.stdout
+        return executed(self._words("sh", "-euc", script, "sh"), *arguments)
 
     def plug(self, machine: str, address: str) -> None:
         """Give a machine a network stack of its own, joined to the others. Its hardware address is always the same."""

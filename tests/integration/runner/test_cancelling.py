@@ -12,7 +12,7 @@ from nanoexec.model import Cause, Outcome, Run, identifier
 from nanoexec.runner.process import Process, send_signal, stat_of, this_process
 from nanoexec.runner.stopping import STOP
 from nanoexec.wire.runner import Cancel, Rejected, Start, Told
-from tests.support.runner import GATE, Conversation, Node, make_order, until
+from tests.support.runner import GATE, Conversation, Node, a_run, make_order, until
 
 pytestmark = pytest.mark.node
 SILENT = f"trap '' TERM; {GATE}"
@@ -179,19 +179,9 @@ def test_a_run_of_a_killed_runner_can_be_stopped_by_the_next_one(node: Node) -> 
 def test_the_hub_cannot_stop_what_no_trigger_caused(node: Node) -> None:
     node.action("last", GATE)
     node.start()
-    me = this_process()
-    local = Run(
-        id=identifier(os.urandom(10)),
-        action="last",
-        cause=Cause.LOCAL,
-        by="carol",
-        requested=1.0,
-        boot=me.boot,
-        supervisor=me.pid,
-        started=1.0,
-    )
+    local = a_run(action="last", cause=Cause.LOCAL, by="carol", started=1.0)
     with node.journal() as journal:
-        journal.admit(local, me.ticks)
+        journal.admit(local, this_process().ticks)
     (reply,) = node.ask(wish(local.id)).rest()
     assert reply == Rejected(
         reason=f"run {local.id} of last was not triggered: only its own node can stop it", final=True
@@ -204,19 +194,9 @@ def test_the_hub_cannot_stop_what_no_trigger_caused(node: Node) -> None:
 def test_a_supervisor_that_does_not_know_the_signal_is_not_killed_by_it(node: Node) -> None:
     node.action("last", GATE)
     node.start()
-    me = this_process()  # this process has no handler
-    old = Run(
-        id=identifier(os.urandom(10)),
-        action="last",
-        cause=Cause.TRIGGER,
-        by="carol",
-        requested=1.0,
-        boot=me.boot,
-        supervisor=me.pid,
-        started=1.0,
-    )
+    old = a_run(action="last", by="carol", started=1.0)  # its supervisor, this process, has no handler
     with node.journal() as journal:
-        journal.admit(old, me.ticks)
+        journal.admit(old, this_process().ticks)
     (reply,) = node.ask(wish(old.id)).rest()
     assert isinstance(reply, Rejected)
     assert "was started by an older nanoexec" in reply.reason

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nanoexec.hub.core import Decision, HubCore
+from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
 from nanoexec.model import Cause, DeliveryState, Instant, Node, Order, Outcome, Run, Trigger
 from nanoexec.record import Change, DeliveryMoved, StoredTrigger, TriggerIssued
 from nanoexec.wire import network
-from nanoexec.wire.control import Wanted
+from nanoexec.wire.control import Accepted, Wanted
 
 START = 1_000_000.0  # by the wall clock; the steady clock starts at zero
 
@@ -52,7 +52,9 @@ def wanted(target: str = "ALL", **more: Any) -> Wanted:
     return Wanted(**{"target": target, "action": "uptime", "lifetime": 60.0} | more)
 
 
-def submit(core: HubCore, text: str = "t1", target: str = "ALL", seconds: float = 0.0, **more: Any) -> Decision:
+def submit(
+    core: HubCore, text: str = "t1", target: str = "ALL", seconds: float = 0.0, **more: Any
+) -> Answered[Accepted]:
     """A trigger whose id begins with ``text``, issued by root."""
     return core.submit(wanted(target, **more), "root", id_of(text), at(seconds))
 
@@ -66,7 +68,7 @@ def remember(core: HubCore, text: str, states: Mapping[str, DeliveryState], life
 
 def ack(
     core: HubCore, node: str, state: DeliveryState, text: str = "t1", seconds: float = 1.0, **more: Any
-) -> Decision:
+) -> Answered[network.Answer]:
     return core.ask(node, network.Ack(trigger=id_of(text), state=state, **more), at(seconds))
 
 
@@ -89,7 +91,7 @@ def run(text: str = "t1", **more: Any) -> Run:
     )
 
 
-def report(core: HubCore, node: str, *runs: Run, seconds: float = 2.0) -> Decision:
+def report(core: HubCore, node: str, *runs: Run, seconds: float = 2.0) -> Answered[network.Answer]:
     return core.ask(node, network.Report(runs=runs or (run(),)), at(seconds))
 
 

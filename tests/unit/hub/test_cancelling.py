@@ -3,11 +3,12 @@
 import pytest
 
 from nanoexec.errors import NoTargetError, UsageError
-from nanoexec.hub.core import Decision, HubCore
+from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.ledger import LOST_AFTER
 from nanoexec.model import DeliveryState, Order, Outcome, Trigger
 from nanoexec.record import DeliveryCancelled, StoredTrigger
 from nanoexec.wire import network
+from nanoexec.wire.control import Cancelling
 from tests.unit.hub.made import START, ack, at, core_of, hello, id_of, moves, report, run, said_hello, state_of, submit
 
 S = DeliveryState
@@ -15,7 +16,7 @@ S = DeliveryState
 
 def cancel(
     core: HubCore, text: str = "t1", nodes: str | None = None, seconds: float = 1.0, by: str = "bob"
-) -> Decision:
+) -> Answered[Cancelling]:
     return core.cancel(id_of(text), by, nodes, at(seconds))
 
 
@@ -70,8 +71,7 @@ def test_what_a_node_that_is_away_has_not_confirmed_is_cancelled_at_once(state: 
     core.roster.away("web1")
     decision = cancel(core)
     assert moves(decision.changes) == {"web1": S.CANCELLED}
-    assert decision.cancelling is not None
-    assert decision.cancelling.away == ("web1",)
+    assert decision.answer.away == ("web1",)
     assert asked(decision) == []
 
 
@@ -152,8 +152,7 @@ def test_what_has_ended_is_too_late_and_said_so() -> None:
     submit(core)
     report(core, "web1", run())
     decision = cancel(core)
-    assert decision.cancelling is not None
-    assert decision.cancelling.over == ("web1",)
+    assert decision.answer.over == ("web1",)
     assert noted(decision) == [("web2", "bob")]
     assert asked(decision) == [("web2", "web2", "bob")]
 
@@ -162,9 +161,8 @@ def test_only_some_of_its_nodes_can_be_meant_and_only_its_nodes() -> None:
     core = core_of("web1", "web2", "db1")
     submit(core, target="web[1-2]")
     decision = cancel(core, nodes="web2,db1")
-    assert decision.cancelling is not None
-    assert [delivery.node for delivery in decision.cancelling.deliveries] == ["web2"]
-    assert decision.cancelling.unknown == ("db1",)
+    assert [delivery.node for delivery in decision.answer.deliveries] == ["web2"]
+    assert decision.answer.unknown == ("db1",)
     assert [entry.trigger.id for entry in core.ledger.waiting_for("web1")] == [id_of("t1")]
     with pytest.raises(NoTargetError):
         cancel(core, nodes="db1")

@@ -13,13 +13,14 @@ import pytest
 
 from nanoexec.errors import UnavailableError, UsageError
 from nanoexec.hub.clerk import GROUP, Clerk
-from nanoexec.hub.core import Decision, HubCore
+from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
 from nanoexec.model import DeliveryState
 from nanoexec.record import Change, NodeJoined, TokenMade
 from nanoexec.store import Store
 from nanoexec.wire import network
+from nanoexec.wire.control import Accepted
 from tests.unit.hub.made import START, at, hello, id_of, key_of, moves, report, submit
 
 
@@ -92,7 +93,7 @@ def working(store: WatchedStore, use: Callable[[Clerk], Awaitable[None]]) -> Non
     asyncio.run(run())
 
 
-def issue(text: str, target: str = "ALL") -> Callable[[HubCore], Decision]:
+def issue(text: str, target: str = "ALL") -> Callable[[HubCore], Answered[Accepted]]:
     return lambda core: submit(core, text, target)
 
 
@@ -123,7 +124,7 @@ def test_an_answer_is_given_and_told_only_after_the_commit(store: WatchedStore) 
     async def use(clerk: Clerk) -> None:
         decision = await clerk.decide(issue("t1"))
         store.log.append("answered")
-        assert decision.accepted is not None
+        assert decision.answer.trigger.id == id_of("t1")
         assert store.log == ["stored", "told", "answered"]
 
     working(store, use)
@@ -148,7 +149,7 @@ def test_while_the_disk_is_slow_nobody_is_answered(store: WatchedStore) -> None:
 def test_what_gathers_during_one_commit_is_one_commit_and_told_once(store: WatchedStore) -> None:
     async def use(clerk: Clerk) -> None:
         results = await held(store, clerk, *(issue(f"t{number}") for number in range(10)))
-        assert [result.accepted.trigger.id for result in results] == [id_of(f"t{number}") for number in range(10)]
+        assert [result.answer.trigger.id for result in results] == [id_of(f"t{number}") for number in range(10)]
 
     working(store, use)
     assert [len(group) for group in store.groups] == [1, 10]
@@ -177,7 +178,7 @@ def test_a_refusal_reaches_the_one_who_asked_and_nobody_else(store: WatchedStore
     async def use(clerk: Clerk) -> None:
         refused, accepted = await held(store, clerk, lambda core: core.revoke("ghost", at(0)), issue("t1"))
         assert isinstance(refused, UsageError)
-        assert accepted.accepted.trigger.id == id_of("t1")
+        assert accepted.answer.trigger.id == id_of("t1")
         before = clerk.core
         await clerk.decide(issue("t2"))
         assert clerk.core is before
@@ -208,7 +209,7 @@ def test_one_decision_that_cannot_be_stored_does_not_spoil_its_group(store: Watc
     async def use(clerk: Clerk) -> None:
         first, bad, last = await held(store, clerk, issue("t1"), issue_twice("t2"), issue("t3"))
         assert isinstance(bad, UnavailableError)
-        assert [first.accepted.trigger.id, last.accepted.trigger.id] == [id_of("t1"), id_of("t3")]
+        assert [first.answer.trigger.id, last.answer.trigger.id] == [id_of("t1"), id_of("t3")]
         assert clerk.core.ledger.open_deliveries() == 6
 
     working(store, use)
@@ -226,7 +227,7 @@ def test_a_bug_in_one_decision_hurts_no_other_and_leaves_no_half_truth(
         first, bug, last = await held(store, clerk, issue("t1"), half_done, issue("t3"))
         assert isinstance(bug, UnavailableError)
         assert "ZeroDivisionError" in str(bug)
-        assert [first.accepted.trigger.id, last.accepted.trigger.id] == [id_of("t1"), id_of("t3")]
+        assert [first.answer.trigger.id, last.answer.trigger.id] == [id_of("t1"), id_of("t3")]
         assert {offer.id for offer in hello(clerk.core, "web1", 1.0).offers} == {id_of("t1"), id_of("t3")}
 
     working(store, use)
@@ -250,7 +251,7 @@ def test_one_who_no_longer_waits_holds_nobody_up(store: WatchedStore) -> None:
 def test_news_that_cannot_be_told_keeps_nobody_from_the_answer(
     store: WatchedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def run() -> Decision:
+    async def run() -> Answered[Accepted]:
         def choke(_: Sequence[Change]) -> None:
             raise ZeroDivisionError
 
@@ -263,7 +264,7 @@ def test_news_that_cannot_be_told_keeps_nobody_from_the_answer(
             await asyncio.gather(work, return_exceptions=True)
             clerk.close()
 
-    assert asyncio.run(run()).accepted is not None
+    assert asyncio.run(run()).answer.trigger.id == id_of("t1")
     assert "telling what was stored failed" in caplog.text
 
 

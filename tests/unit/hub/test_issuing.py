@@ -8,7 +8,6 @@ import pytest
 from nanoexec.errors import NoTargetError, ProtocolError, RefusedError, TargetError, UsageError
 from nanoexec.model import DeliveryState, Order, Trigger
 from nanoexec.wire import network
-from nanoexec.wire.control import Accepted
 from tests.unit.hub.made import START, at, core_of, hello, id_of, issued, published, report, submit, wanted
 
 NODES = ("db1", "web1", "web2")
@@ -39,8 +38,7 @@ def test_the_trigger_says_who_wants_what_until_when() -> None:
 def test_the_operator_hears_which_nodes_are_away_and_which_names_are_unknown() -> None:
     core = core_of(*NODES, here=False)
     hello(core, "web1")
-    accepted = submit(core, target="web[1-4]").accepted
-    assert isinstance(accepted, Accepted)
+    accepted = submit(core, target="web[1-4]").answer
     assert (accepted.nodes, accepted.away, accepted.unknown) == (("web1", "web2"), ("web2",), ("web3", "web4"))
 
 

@@ -282,7 +282,6 @@ class World:
                 self.hub.ledger.remember(self.records.triggers[id_])
         decision = self.hub.ask(node.name, question, self.at())
         self._settle(decision)
-        assert decision.answer is not None
         return network.encode(decision.answer)
 
     def heal(self, seconds: int) -> None:

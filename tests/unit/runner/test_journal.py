@@ -1,4 +1,3 @@
-import os
 import sqlite3
 import stat
 import subprocess
@@ -11,11 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from nanoexec.errors import StoreError
-from nanoexec.model import Cause, Outcome, Output, Run, identifier
+from nanoexec.model import Outcome, Output, Run
 from nanoexec.runner.glance import Glance
 from nanoexec.runner.journal import MAX_BATCH_BYTES, Journal
 from nanoexec.runner.process import this_process
 from nanoexec.runner.recovery import recover
+from tests.support.runner import a_run
 
 pytestmark = pytest.mark.node
 ID = "0123456789abcdef"
@@ -30,20 +30,6 @@ def path(tmp_path: Path) -> Path:
 def journal(path: Path) -> Iterator[Journal]:
     with Journal.open(path, ID) as opened:
         yield opened
-
-
-def a_run(**fields: Any) -> Run:
-    me = this_process()
-    run = Run(
-        id=identifier(os.urandom(10)),
-        action="uptime",
-        cause=Cause.TRIGGER,
-        by="alice",
-        requested=100.0,
-        boot=me.boot,
-        supervisor=me.pid,
-    )
-    return replace(run, **fields)
 
 
 def succeeded(run: Run, **fields: Any) -> Run:
