@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 OLDEST := .venv-oldest
 BENCH  := .venv-bench
+# What users get: Debian's own Python, where it can make environments.
+BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, venv, sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
 # A worker a core: the tests start real processes, and watch how fast they are.
 WORKERS ?= 2
 PYTEST  := -n $(WORKERS) --dist worksteal
@@ -60,7 +62,7 @@ $(OLDEST)/.ok: pyproject.toml tests/oldest.txt
 	@touch $@
 
 $(BENCH)/.ok: pyproject.toml $(wildcard nanoexec/*.py nanoexec/*/*.py nanoexec/*/*/*.py integrations/*.toml)
-	$(PYTHON) -m venv $(BENCH)
+	$(BENCH_PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/pip install --quiet --upgrade "pip>=25.1"
 	$(BENCH)/bin/pip install --quiet --force-reinstall --no-deps . && $(BENCH)/bin/pip install --quiet ".[hub]"
 	@touch $@

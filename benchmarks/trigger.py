@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.fleet import spent
 from benchmarks.yardstick import Yardstick
@@ -18,7 +19,7 @@ def measure(fleet: Fleet, rounds: int) -> list[str]:
     """A Markdown section."""
     nodes = len(fleet.nodes)
     ours, cold, warm = [], [], []
-    command = [sys.executable, "-m", "nanoexec", "trigger", "--root", str(fleet.root), "ALL:true"]
+    command = [str(Path(sys.executable).with_name("nanoexec")), "trigger", "--root", str(fleet.root), "ALL:true"]
     before, cli = spent(fleet), 0.0
     with Yardstick(nodes) as yardstick:
         for _ in range(rounds + 1):  # the first round of each warms up and does not count

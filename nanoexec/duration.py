@@ -6,13 +6,14 @@ from typing import Final
 from nanoexec.errors import UsageError
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BARE: Final = re.compile(r"\d{1,9}(?:\.\d{1,3})?")
 _PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])")
 _LIMIT: Final = 10 * 365 * 86400.0
 
 
 def parse_duration(text: str) -> float:
     """Seconds in a duration such as ``1h30m``; a bare number means seconds. Raises `UsageError`."""
-    if re.fullmatch(r"\d{1,9}(\.\d{1,3})?", text):
+    if _BARE.fullmatch(text):
         seconds = float(text)
     else:
         parts = _PART.findall(text)

@@ -4,17 +4,18 @@
 else. What a command needs is imported when it runs: ``--help`` must not wait for NNG.
 """
 
+import gc
 import os
 import sys
+from typing import Any
 
-from nanoexec.cli.app import program
 from nanoexec.errors import ExitCode, NanoexecError
 
 
 def main() -> None:
     """The console script ``nanoexec``."""
     try:
-        result = program(sys.argv[1:])(standalone_mode=False)
+        result = _load()(standalone_mode=False)
         code = result if isinstance(result, int) else ExitCode.OK
         sys.stdout.flush()
     except NanoexecError as error:
@@ -29,6 +30,17 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - see _usage_fault; what it does not know it raises again
         code = _usage_fault(error)
     sys.exit(code)
+
+
+def _load() -> Any:
+    """The command line. Nothing of it is garbage, and looking for some is a twentieth of a cold start."""
+    gc.disable()
+    from nanoexec.cli.app import program
+
+    app = program(sys.argv[1:])
+    gc.freeze()
+    gc.enable()
+    return app
 
 
 def _one_line(error: NanoexecError) -> str:
