@@ -303,7 +303,10 @@ class Hub:
     def status(self) -> control.Status:
         """The hub in numbers."""
         core = self.clerk.core
-        counters = dict(self._counters) | {"peers_refused": getattr(self._exchange, "refused", 0)}
+        counters = dict(self._counters) | {
+            "peers_refused": getattr(self._exchange, "refused", 0),
+            "listeners_reopened": getattr(self._exchange, "reopened", 0),
+        }
         return control.Status(
             hub=self.name,
             version=__version__,

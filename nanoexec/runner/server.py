@@ -43,7 +43,7 @@ class Server:
     """Serves ``listener`` until SIGTERM; or, if ``idle`` is set, until nothing has happened for the configured time.
 
     ``config`` holds until a SIGHUP asks for another. Whoever makes a server blocks `RELOAD` before the socket is there:
-    so one that comes early waits until it can be obeyed.
+    so one that comes early waits until it can be obeyed. Raises `UnavailableError` if no descriptor is left.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Server:
         self._counts: Counter[str] = Counter()
         self._caught: set[int] = set()
         self._respite_until = 0.0
-        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader, self._wake_writer = _pair()
 
     def run(self) -> None:
         """Serve. Children are left alone when it returns."""
@@ -227,6 +227,16 @@ class Server:
     def _count(self, what: str, line: str = "") -> None:
         self._counts[what] += 1
         say(f"{line + ': ' if line else ''}{self._counts[what]} {what} so far")
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair()
+    except OSError as error:
+        allowed = os.sysconf("SC_OPEN_MAX")
+        raise UnavailableError(
+            f"cannot start: {error.strerror}: this process may have {allowed} (LimitNOFILE=, ulimit -n)"
+        ) from None
 
 
 def _uid_of(connection: socket.socket) -> int:

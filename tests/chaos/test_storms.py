@@ -237,7 +237,8 @@ class Watched:
         """It is over: nothing of it stays open, and nothing goes on using the processor.
 
         ``cut_off`` handshakes may have been under way when it ended: NNG 1.11 can miss the end of a connection whose
-        peer hangs up right after its last word of the handshake, and then keeps the descriptor until the socket closes.
+        peer hangs up right after its last word of the handshake, and then keeps the descriptor until its listener has
+        too many of them.
         """
 
         def quiet() -> bool:

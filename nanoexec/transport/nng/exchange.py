@@ -5,14 +5,14 @@ import contextlib
 from typing import Any
 
 import pynng
-from pynng import ffi, lib
 
-from nanoexec.errors import ProtocolError, UnavailableError
+from nanoexec.errors import ProtocolError
 from nanoexec.model import Credentials
 from nanoexec.transport import Accept, Notice, Peer, Respond
 from nanoexec.transport.limits import MAX_PUBLISHED, PUBLISH_QUEUE
 from nanoexec.transport.nng import tls
 from nanoexec.transport.nng.gate import CONNECTIONS, Gate
+from nanoexec.transport.nng.listeners import Listeners
 from nanoexec.transport.nng.message import SOCKET_LIMIT
 from nanoexec.transport.nng.replies import Replies
 from nanoexec.transport.presence import Presence
@@ -57,6 +57,7 @@ class NngExchange:
         self._presence = Presence(notice)
         self._closed = False
         self._gate = gate
+        self._listeners = Listeners()
         self._publisher = pynng.Pub0(send_buffer_size=PUBLISH_QUEUE, recv_max_size=SOCKET_LIMIT)
         self._publisher.tcp_keepalive = True
         self._replies = Replies(self._gate.peer, respond)
@@ -68,11 +69,16 @@ class NngExchange:
         """How many connections were turned away so far: no acceptable certificate name, or not on the roster."""
         return self._gate.refused
 
+    @property
+    def reopened(self) -> int:
+        """How often an address was opened anew so far, for the dead connections that NNG kept there."""
+        return self._listeners.reopened
+
     def listen(self, publish_url: str, report_url: str, config: Any) -> None:
         """Open both addresses. Raises `UnavailableError`."""
-        self.report_port = listen(self._replies.socket, report_url, config)
+        self.report_port = self._listeners.open(self._replies.socket, report_url, config)
         self._replies.start()
-        self.publish_port = listen(self._publisher, publish_url, config)
+        self.publish_port = self._listeners.open(self._publisher, publish_url, config)
 
     async def publish(self, frame: bytes) -> None:
         """See `Exchange`. Raises `ProtocolError` for a frame that would make every node hang up."""
@@ -86,6 +92,7 @@ class NngExchange:
 
     async def close(self) -> None:
         self._closed = True
+        self._listeners.close()
         self._publisher.close()
         await self._replies.close()
 
@@ -96,21 +103,3 @@ class NngExchange:
     def _change(self, peer: Peer, up: bool) -> None:  # noqa: FBT001 - the shape of a Notice
         if not self._closed:
             self._presence.change(peer, up)
-
-
-def listen(socket: Any, url: str, config: Any) -> int:
-    """Listen with a TLS configuration or without; the port, or 0 for an address without ports.
-
-    Raises `UnavailableError`.
-    """
-    if config is not None:
-        socket.tls_config = config
-    try:
-        listener = socket.listen(url)
-    except pynng.AddressInUse:
-        raise UnavailableError(f"{url}: the address is in use: is another hub running?") from None
-    except pynng.NNGException as error:
-        raise UnavailableError(f"{url}: cannot listen: {error}") from None
-    port = ffi.new("int *")
-    lib.nng_listener_get_int(listener.listener, b"tcp-bound-port", port)
-    return int(port[0])

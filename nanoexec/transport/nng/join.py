@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import pynng
 
 from nanoexec.model import Credentials
 from nanoexec.transport import Peer
 from nanoexec.transport.nng import tls
-from nanoexec.transport.nng.exchange import listen
 from nanoexec.transport.nng.gate import Gate
 from nanoexec.transport.nng.line import Line
 from nanoexec.transport.nng.link import connect, open_socket
+from nanoexec.transport.nng.listeners import Listeners
 from nanoexec.transport.nng.replies import Replies
 
 STRANGER: Final = Peer(name="stranger", key="")
@@ -21,12 +21,19 @@ STRANGER: Final = Peer(name="stranger", key="")
 class JoinServer:
     """A listening join port; ``port`` is its number."""
 
-    def __init__(self, replies: Replies, port: int) -> None:
-        self.port = port
+    def __init__(self, replies: Replies) -> None:
+        self.port = 0
         self._replies = replies
+        self._listeners = Listeners()
+
+    def listen(self, url: str, config: Any) -> None:
+        """Open the address. Raises `UnavailableError`."""
+        self.port = self._listeners.open(self._replies.socket, url, config)
+        self._replies.start()
 
     async def close(self) -> None:
         """Stop listening. May be called twice."""
+        self._listeners.close()
         await self._replies.close()
 
 
@@ -43,13 +50,13 @@ async def serve_join(url: str, credentials: Credentials, respond: Callable[[byte
     gate = Gate(lambda _: STRANGER, lambda _: True, limit=None)
     replies = Replies(gate.peer, answer)
     gate.guard(replies.socket)
+    server = JoinServer(replies)
     try:
-        port = listen(replies.socket, url, config)
-        replies.start()
+        server.listen(url, config)
     except BaseException:
-        await replies.close()
+        await server.close()
         raise
-    return JoinServer(replies, port)
+    return server
 
 
 async def ask_to_join(url: str, frame: bytes, *, ca: str | None, hub_name: str, within: float) -> bytes:

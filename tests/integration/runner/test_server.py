@@ -675,6 +675,23 @@ def test_what_finds_no_descriptor_left_is_said_in_a_line_and_the_same_order_is_t
     assert node.notes == ["ran"] * sum(run.outcome is Outcome.SUCCEEDED for run in runs)
 
 
+@pytest.mark.parametrize("left", range(4))
+def test_without_descriptors_to_start_with_it_ends_with_one_line(node: Node, left: int) -> None:
+    code = (
+        "import resource, sys\n"
+        "from nanoexec.runner.__main__ import main\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({3 + left}, 1024)); sys.exit(main(sys.argv[1:]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--root", str(node.root)], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "Too many open files" in line
+    if left == 2:  # enough for the configuration and the socket, not for what wakes the loop
+        assert line == "cannot start: Too many open files: this process may have 5 (LimitNOFILE=, ulimit -n)"
+
+
 # Socket activation
 
 

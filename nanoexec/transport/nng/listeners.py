@@ -1,0 +1,155 @@
+"""What a server listens on, and how it gets rid of the dead connections that NNG keeps there.
+
+A peer that hangs up right behind its last word of the TLS handshake, or soon after, can leave a connection for good.
+NNG 1.11 shuts the TCP socket down and does not note that: the exchange of protocol numbers that begins next waits for
+ever, since its time limit ends nothing either (``tls_tcp_error`` and ``tls_cancel`` in NNG's ``tls_common.c``). It
+costs a descriptor and about 50 KiB. It has no pipe yet, so that nothing reaches it but the end of its listener.
+
+So a listener that has too many of them is closed and opened anew, with all its connections: nodes dial again. Of those
+that come or go in that very moment up to three were seen to outlive it, for good; they do not count the next time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections import defaultdict
+from typing import Any, Final
+
+import pynng
+from pynng import ffi, lib
+
+from nanoexec.errors import UnavailableError
+
+EVERY: Final = 5.0  # seconds between two looks
+MOST: Final = 2048  # dead connections to a listener: 100 MiB, and as many handshakes as 1000 nodes need to come back
+SHARE: Final = 8  # and at most one in so many of the descriptors that this process may have
+_AGAIN: Final = 0.5  # seconds until a listener that could not be opened is tried again
+_ANY: Final = 1 << 16  # descriptors to look at when there is none left to list them with
+_DEAD: Final = 7  # TCP_CLOSE, the first byte of TCP_INFO, tcp(7)
+
+log = logging.getLogger(__name__)
+
+
+class Listeners:
+    """The addresses of one server, looked after ``every`` so many seconds on the event loop.
+
+    ``reopened`` counts how often one of them was opened anew.
+    """
+
+    def __init__(self, every: float = EVERY) -> None:
+        self.reopened = 0
+        self._every = every
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._listeners: list[_Listener] = []
+
+    def open(self, socket_: Any, url: str, config: Any) -> int:
+        """Listen with a TLS configuration, or without if it is None; the port, or 0 for an address without ports.
+
+        Raises `UnavailableError`.
+        """
+        listener = _Listener(socket_, url, config)
+        listener.open()
+        if config is not None:  # without TLS there is no handshake to break off
+            self._listeners.append(listener)
+            self._timer = self._timer or self._loop.call_later(self._every, self._look)
+        return listener.port
+
+    def close(self) -> None:
+        """Look no more: the sockets are about to be closed, and their listeners with them. May be called twice."""
+        self._listeners.clear()
+        if self._timer:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(self._every, self._look)
+        most = min(os.sysconf("SC_OPEN_MAX") // SHARE, MOST)
+        dead = _dead_connections(most)
+        for listener in self._listeners:
+            there = dead[listener.port]
+            if listener.is_open and len(there - listener.outlived) > most:
+                self.reopened += 1
+                log.warning(
+                    "%s: %d connections were broken off in the TLS handshake and cost a descriptor each:"
+                    " listening anew, whoever was connected dials again",
+                    listener.url,
+                    len(there),
+                )
+                listener.close()
+                listener.outlived = there
+                self._reopen(listener)
+
+    def _reopen(self, listener: "_Listener") -> None:
+        if listener not in self._listeners:  # all has been closed meanwhile
+            return
+        try:
+            listener.open()
+        except UnavailableError as error:  # NNG gives the descriptors back a moment later
+            log.error("%s; it is tried again", error)  # noqa: TRY400 - one line
+            self._loop.call_later(_AGAIN, self._reopen, listener)
+
+
+class _Listener:
+    """``outlived`` are the dead connections, by inode, that were there when it was last closed: some may still be."""
+
+    def __init__(self, socket_: Any, url: str, config: Any) -> None:
+        self.url = url
+        self.port = 0
+        self.outlived: set[int] = set()
+        self._socket = socket_
+        self._config = config
+        self._listener: Any = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._listener is not None
+
+    def open(self) -> None:
+        """Listen, the next times on the port of the first. Raises `UnavailableError`."""
+        if self._config is not None:
+            self._socket.tls_config = self._config
+        try:
+            self._listener = self._socket.listen(self.url)
+        except pynng.AddressInUse:
+            raise UnavailableError(f"{self.url}: the address is in use: is another hub running?") from None
+        except pynng.NNGException as error:
+            raise UnavailableError(f"{self.url}: cannot listen: {error}") from None
+        port = ffi.new("int *")
+        lib.nng_listener_get_int(self._listener.listener, b"tcp-bound-port", port)
+        self.port = int(port[0])
+        if self.port:
+            self.url = f"{self.url.rpartition(':')[0]}:{self.port}"
+
+    def close(self) -> None:
+        listener, self._listener = self._listener, None
+        listener.close()
+
+
+def _dead_connections(most: int) -> defaultdict[int, set[int]]:
+    """The TCP sockets of this process that are closed: their inodes by local port, none if all are at most ``most``."""
+    dead: defaultdict[int, set[int]] = defaultdict(set)
+    descriptors: list[int] | range
+    try:
+        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - a Path for each doubles it
+    except OSError:  # there is no descriptor left
+        descriptors = range(_ANY)
+    else:
+        if len(descriptors) <= most:
+            return dead
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):  # no socket, or closed by now
+            if port := _port_of_dead(descriptor):
+                dead[port].add(os.fstat(descriptor).st_ino)
+    return dead
+
+
+def _port_of_dead(descriptor: int) -> int:
+    """The local port of a TCP socket that is closed, 0 of one that is not. Raises `OSError` for anything else."""
+    looked_at = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
+    try:
+        dead = looked_at.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _DEAD
+        return int(looked_at.getsockname()[1]) if dead else 0
+    finally:
+        looked_at.detach()  # it is NNG's to close

@@ -1,0 +1,43 @@
+"""TLS handshakes that are broken off where it hurts: right behind the client's last word."""
+
+import contextlib
+import socket
+import ssl
+import tempfile
+
+from nanoexec.model import Credentials
+
+
+def context(credentials: Credentials) -> ssl.SSLContext:
+    """A client's side, as nodes have it; without a certificate if the credentials have none."""
+    made = ssl.create_default_context(cadata=credentials.ca)
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    if credentials.certificate:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(credentials.certificate + credentials.key)
+            file.flush()
+            made.load_cert_chain(file.name)
+    return made
+
+
+def break_off(side: ssl.SSLContext, port: int, hub_name: str, times: int = 1) -> None:
+    """Hang up behind the last flight of the client, without waiting for the answer, so many times.
+
+    A hub that does not answer at all, for it has no descriptor left, is given a tenth of a second.
+    """
+    for _ in range(times):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.1) as plain:
+            _handshake(side, plain, hub_name)
+
+
+def _handshake(side: ssl.SSLContext, plain: socket.socket, hub_name: str) -> None:
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = side.wrap_bio(heard, said, server_hostname=hub_name)
+    for _ in range(2):  # flights of the client: the greeting, and all the rest
+        while not said.pending:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                if not said.pending:
+                    heard.write(plain.recv(65536) or b"\0")  # what is no TLS ends it
+        plain.sendall(said.read())
