@@ -5,13 +5,13 @@ here, and its answer offers whatever the hub believes the node does not have. A 
 new connection makes the agent say hello at once; otherwise it does so once a beacon interval, as its heartbeat.
 """
 
-import math
 from collections.abc import Callable
 from typing import Final
 
 from nanoexec import __version__
 from nanoexec.agent.cancels import Cancels
 from nanoexec.agent.handover import Handovers
+from nanoexec.agent.hub_time import HubTime
 from nanoexec.agent.outbox import Outbox
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError, UnavailableError
 from nanoexec.model import ActionOffer, Cause, Cursor, DeliveryState, Instant, Order, Run, Value
@@ -21,7 +21,8 @@ from nanoexec.wire import network, runner
 SILENT_AFTER: Final = 2.5  # beacon intervals without a beacon until the hub counts as gone
 RECHECK: Final = 30.0  # seconds between two looks at the journal while a run is known to be under way
 ANSWER_WITHIN: Final = 25.0  # seconds; with an interval until the next hello, a mute link is noticed within 45
-AGAIN: Final = 1.0  # seconds until the next hello when the hub has more offers than fit into one welcome
+AGAIN: Final = 1.0  # seconds between two hellos when the hub has more to offer, or must say what time it is
+SOON: Final = 2 * AGAIN  # before an order may have expired: one of two hellos is then asked within the last second
 READ_RUNS: Final = 100
 
 
@@ -40,6 +41,7 @@ class AgentCore:
     def __init__(self, *, name: str, verify: Callable[[Order], None], cursor: Cursor) -> None:
         self.name = name
         self.outbox = Outbox(cursor)
+        self.hub_time = HubTime()  # it alone decides about expiry
         self.handovers = Handovers()
         self.cancels = Cancels()
         self.notes: list[Note] = []
@@ -49,8 +51,9 @@ class AgentCore:
         self._epoch = ""
         self._sequence = 0
         self._interval = 15.0
-        self._offset: float | None = None  # hub time minus steady time
         self._asked = 0.0  # steady time of the last question
+        self._asking = False  # whether an answer is awaited before anything is called expired
+        self._greeted = -AGAIN  # steady time of the last hello
         self._beacon = 0.0  # steady time of the last one
         self._hello_at: float | None = None
         self._welcomed = False
@@ -73,6 +76,7 @@ class AgentCore:
         """The link is gone."""
         self._hello_at = None
         self._welcomed = False
+        self._asking = False
         self.outbox.forget()
 
     @property
@@ -84,10 +88,6 @@ class AgentCore:
         """Whether the link looks dead: no beacon for two and a half intervals."""
         return now.steady - self._beacon > SILENT_AFTER * self._interval
 
-    def hub_time(self, now: Instant) -> float:
-        """The hub's clock, which alone decides about expiry; one's own before the hub first spoke."""
-        return now.wall if self._offset is None else now.steady + self._offset
-
     def heard(self, data: bytes, now: Instant) -> None:
         """A published frame came in."""
         try:
@@ -95,7 +95,7 @@ class AgentCore:
         except ProtocolError as error:
             self._note("frames_refused", str(error))
             return
-        self._set_time(message.time, now)
+        self.hub_time.published(message.time, now.steady)
         expected = self._sequence
         if isinstance(message, network.Beacon):
             self._beacon = now.steady
@@ -106,8 +106,8 @@ class AgentCore:
             self._hello_at = now.steady if self._hello_at is None else min(self._hello_at, now.steady)
         self._epoch = message.epoch
         self._sequence = message.sequence
-        if isinstance(message, network.Publication) and self._offset is not None:  # else hello will bring it
-            self._take(message.offer, now)
+        if isinstance(message, network.Publication) and self.hub_time.known:  # else hello will bring it
+            self._take(message.offer, message.time, now)
         elif isinstance(message, network.Cancellation):
             self._cancel(message)
 
@@ -115,8 +115,13 @@ class AgentCore:
 
     def question(self, now: Instant) -> network.Question | None:
         """What to ask or tell next, if anything."""
-        self._asked = now.steady
+        question = self._next_question(now)
+        self._asked, self._asking = now.steady, question is not None
+        return question
+
+    def _next_question(self, now: Instant) -> network.Question | None:
         if self._hello_at is not None and self._hello_at <= now.steady:
+            self._greeted = now.steady
             return network.Hello(
                 version=__version__,
                 time=now.wall,
@@ -136,7 +141,8 @@ class AgentCore:
         answer = network.decode_answer(data)
         if now.steady - self._asked > ANSWER_WITHIN:  # this machine slept: how old the answer is, nobody knows
             raise UnavailableError(f"the hub's answer was read {now.steady - self._asked:.0f} s after it was asked for")
-        self._set_time(answer.time, now, asked=self._asked)
+        self.hub_time.answered(answer.time, self._asked, now.steady)
+        self._asking = False
         if isinstance(question, network.Hello):
             if not isinstance(answer, network.Welcome):
                 reason = answer.reason if isinstance(answer, network.Denied) else "it answers with something else"
@@ -149,6 +155,7 @@ class AgentCore:
 
     def unsayable(self, question: network.Question, reason: str, now: Instant) -> None:
         """A message that no frame can hold: it is given up, as if the hub had denied it."""
+        self._asking = False
         self._note("messages_denied", f"a message cannot be sent: {reason}")
         self.outbox.answered(question, network.Denied(reason=reason, time=now.wall))
 
@@ -165,10 +172,13 @@ class AgentCore:
         pause = 0.0 if self._actions_news else AGAIN if answer.more else answer.interval
         self._hello_at = now.steady + pause
         for offer in answer.offers:
-            self._take(offer, now)
+            self._take(offer, answer.time, now)
 
-    def _take(self, offer: network.Offer, now: Instant) -> None:
-        """An order came in. It is verified before it is read, and read before it is believed to be for this node."""
+    def _take(self, offer: network.Offer, shown: float, now: Instant) -> None:
+        """An order came in. It is verified before it is read, and read before it is believed to be for this node.
+
+        ``shown``: the hub's clock when the hub sent it.
+        """
         if offer.id in self.handovers:
             return
         try:
@@ -192,10 +202,13 @@ class AgentCore:
         if not mine:
             return
         self.outbox.forget_stored(trigger.id)
-        if trigger.expires <= self.hub_time(now):
-            self._expired(trigger.id, "it had expired when it came")
-        else:
-            self.handovers.take(offer, trigger)
+        late = trigger.expires <= self.hub_time.earliest(now.steady)
+        self.handovers.take(offer, trigger, "it had expired when it came" if late else "")
+        if late and trigger.expires > shown and self._hello_at is not None:
+            self._hello_at = now.steady  # it waited, or the hub's clock was set back: only the hub knows
+            self._asking = True
+        if late:
+            self._give_up(now)
 
     def _cancel(self, wish: network.Cancellation) -> None:
         """A trigger is taken back. Obeyed without a signature: it can only keep something from running."""
@@ -299,27 +312,29 @@ class AgentCore:
     def orders_due(self, now: Instant) -> list[network.Offer]:
         """Orders to hand over now. Any time may have passed since the last tick: what has expired is given up first."""
         self.tick(now)
-        return self.handovers.due(now.steady)
+        return self.handovers.due(now.steady, self.hub_time.latest(now.steady))
 
     def tick(self, now: Instant) -> None:
-        """Give up orders that expired before the runner took them."""
-        for late in self.handovers.expired(self.hub_time(now)):
-            problem = late.problem or "the runner did not take it in time"
-            self._expired(late.trigger.id, problem)
+        """Give up orders that expired before the runner took them; to be called once a second.
 
-    def _expired(self, trigger: str, reason: str) -> None:
-        self.outbox.ack(network.Ack(trigger=trigger, state=DeliveryState.EXPIRED, reason=reason))
-
-    def _set_time(self, hub_time: float, now: Instant, asked: float = -math.inf) -> None:
-        """The hub's clock showed ``hub_time`` between ``asked`` and ``now``; what was known stays if that allows it.
-
-        A frame may have waited while this machine slept: only an answer, which is no older than its question, can say
-        first what time it is, or turn the hub's time back.
+        The hub's clock may have been set since it last answered. So it is asked while orders are about to expire, or
+        may just have done so.
         """
-        if self._offset is None and asked == -math.inf:
+        self._give_up(now)
+        earliest, latest = self.hub_time.earliest(now.steady), self.hub_time.latest(now.steady)
+        if self._hello_at is not None and self.handovers.in_doubt(earliest, latest + SOON):
+            self._hello_at = min(self._hello_at, max(now.steady, self._greeted + AGAIN))
+
+    def _give_up(self, now: Instant) -> None:
+        """Tell the hub what has expired even by its earliest possible time.
+
+        Not while its answer or its welcome is awaited, which may set that right: nobody would hear of it sooner.
+        """
+        if not self._welcomed or self._asking:
             return
-        earliest, latest = hub_time - now.steady, hub_time - asked
-        self._offset = earliest if self._offset is None else min(max(self._offset, earliest), latest)
+        for late in self.handovers.expired(self.hub_time.earliest(now.steady)):
+            reason = late.problem or "the runner did not take it in time"
+            self.outbox.ack(network.Ack(trigger=late.trigger.id, state=DeliveryState.EXPIRED, reason=reason))
 
     def _note(self, count: str, text: str) -> None:
         self.notes.append(Note(count=count, text=text))

@@ -18,13 +18,13 @@ class Handover:
 
     __slots__ = ("busy", "due", "offer", "problem", "tries", "trigger")
 
-    def __init__(self, offer: Offer, trigger: Trigger) -> None:
+    def __init__(self, offer: Offer, trigger: Trigger, problem: str) -> None:
         self.offer = offer
         self.trigger = trigger
         self.busy = False
         self.tries = 0
         self.due = 0.0
-        self.problem = ""
+        self.problem = problem
 
 
 class Handovers:
@@ -36,15 +36,21 @@ class Handovers:
     def __contains__(self, trigger: str) -> bool:
         return trigger in self._orders
 
-    def take(self, offer: Offer, trigger: Trigger) -> None:
-        self._orders[trigger.id] = Handover(offer, trigger)
+    def take(self, offer: Offer, trigger: Trigger, problem: str = "") -> None:
+        """``problem``: why it may never be handed over, if that is known already."""
+        self._orders[trigger.id] = Handover(offer, trigger, problem)
 
-    def due(self, steady: float) -> list[Offer]:
-        """Orders to hand over now. Each is the caller's until `done` or `failed`."""
-        ready = [order for order in self._orders.values() if not order.busy and order.due <= steady]
-        for order in ready:
-            order.busy = True
-        return [order.offer for order in ready]
+    def due(self, steady: float, latest: float) -> list[Offer]:
+        """Orders to hand over now that have not expired even if it is ``latest`` at the hub.
+
+        Each is the caller's until `done` or `failed`.
+        """
+        waiting = [order for order in self._orders.values() if not order.busy and order.due <= steady]
+        for order in waiting:
+            order.busy = order.trigger.expires > latest
+            if not order.busy:
+                order.problem = order.problem or "the hub did not say in time that it had not expired"
+        return [order.offer for order in waiting if order.busy]
 
     def done(self, trigger: str) -> None:
         """The journal has it, or it will never be run. Unknown ids are no error."""
@@ -66,9 +72,13 @@ class Handovers:
         order.tries += 1
         order.problem = problem
 
-    def expired(self, hub_time: float) -> list[Handover]:
-        """Orders that were not handed over in time; they are forgotten here."""
-        late = [order for order in self._orders.values() if not order.busy and order.trigger.expires <= hub_time]
+    def in_doubt(self, earliest: float, latest: float) -> bool:
+        """Whether there are orders of which these two hub times tell different things: expired or not."""
+        return any(earliest < order.trigger.expires <= latest for order in self._orders.values())
+
+    def expired(self, earliest: float) -> list[Handover]:
+        """Orders that were not handed over in time though it be only ``earliest``; they are forgotten here."""
+        late = [order for order in self._orders.values() if not order.busy and order.trigger.expires <= earliest]
         for order in late:
             del self._orders[order.trigger.id]
         return late

@@ -88,7 +88,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.listeners: dict[str, Connect] = {}
         self.faults: list[str] = []
         self.latency = latency  # seconds at most before and after what a thread does
-        self.ever_stopped = False
         self._now = 0.0
         self._random = random
         self._selector = _Selector(self)
@@ -118,7 +117,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def stop_process(self, process: Process) -> None:
         """As SIGSTOP does."""
-        process.stopped = self.ever_stopped = True
+        process.stopped = True
         self._stopped.append(process)
 
     def resume(self, process: Process) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from nanoexec.actions import Catalog, Manifest, OnBusy
-from nanoexec.agent.core import ANSWER_WITHIN, AgentCore
+from nanoexec.agent.core import AgentCore
 from nanoexec.agent.service import Agent
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError
@@ -236,8 +236,7 @@ class Node:
         socket: Any = Socket(pipe, request)
         wanted = decode_request(request[stream.HEADER :])
         if isinstance(wanted, Start):
-            doubt = ANSWER_WITHIN if self.world.loop.ever_stopped else 0.0
-            self.truth.handed_over(self.name, decode_trigger(wanted.order.body).id, self.world.now().wall, doubt)
+            self.truth.handed_over(self.name, decode_trigger(wanted.order.body).id, self.world.now().wall)
 
         def work(child: Child) -> None:
             if isinstance(wanted, Cancel):

@@ -138,7 +138,6 @@ class Fleet(RuleBasedStateMachine):
     def frames_are_late_and_overtake_each_other(self, longest: float, disorder: float) -> None:
         self._fault("delay and disorder")
         self.world.network.delay(0.0, longest)
-        self.world.truth.slowest = max(self.world.truth.slowest, longest)
         self.world.network.reorder(disorder)
 
     @happens(name=names)

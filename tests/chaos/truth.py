@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from nanoexec.agent.core import ANSWER_WITHIN
 from nanoexec.errors import StoreError
 from nanoexec.model import EXEC, FINAL, TRANSITIONS, UNCONFIRMED, DeliveryState, Outcome, Run
 from nanoexec.record import Change, DeliveryCancelled, DeliveryMoved, RunReported, TriggerIssued
@@ -13,8 +12,6 @@ from nanoexec.store import Store
 
 TOLERATED: Final = 2.0  # seconds: the agent looks at the clock once a second
 DAY: Final = 86400.0
-# An agent takes the latest time that an answer allows: after a slow one it may be ahead by as long as that took.
-AHEAD: Final = ANSWER_WITHIN + 1
 Key = tuple[str, str]  # node, run id
 
 
@@ -52,7 +49,6 @@ class Truth:
         self.taken_back: set[Key] = set()  # deliveries that somebody has ever taken back, at whatever hub
         self.latest = 0.0  # the highest the hub's clock has ever shown
         self.hub_jumped = False
-        self.slowest = 0.0  # seconds that a frame may have been on its way
         self.busy: Counter[Key] = Counter()  # commands that go on, by node and action
         self.begun: dict[Key, float] = {}
         self.wanted: dict[Key, float] = {}
@@ -94,18 +90,11 @@ class Truth:
         self._hold(self.starts[node, run] == 1, f"{run} is started again on {node}")
         return self._length()
 
-    def handed_over(self, node: str, id_: str, hub_time: float, doubt: float) -> None:
-        """A runner is given an order. How late is only known while the hub's clock has not been moved.
-
-        Nobody can tell how long an answer was on its way, or waited for a process that stood still (``doubt`` seconds
-        at most): by so much the hub's time may be thought to be earlier.
-        """
+    def handed_over(self, node: str, id_: str, hub_time: float) -> None:
+        """A runner is given an order. How late is only known while the hub's clock has not been moved."""
         self.wanted.setdefault((node, id_), self.clock())
         late = hub_time - self.expires[id_]
-        self._hold(
-            self.hub_jumped or late <= TOLERATED + max(self.slowest, doubt),
-            f"{id_} is handed over {late:.0f} s after it expired",
-        )
+        self._hold(self.hub_jumped or late <= TOLERATED, f"{id_} is handed over {late:.0f} s after it expired")
 
     def ended(self, node: str, run: str, status: int) -> None:
         self.ends[node, run] = status
@@ -158,8 +147,9 @@ class Truth:
         before = self.states[key]
         self._hold(change.state in TRANSITIONS[before], f"{key}: from {before} to {change.state}")
         if change.state is DeliveryState.EXPIRED:
-            early = self.expires[change.trigger] - self.latest
-            self._hold(early <= AHEAD, f"{key}: expired {early:.0f} s before its time: {change.reason}")
+            self._hold(
+                self.latest >= self.expires[change.trigger] - 1, f"{key}: expired before its time: {change.reason}"
+            )
         if change.state is DeliveryState.RUNNING:
             self.said_to_run.add(key)
         if change.state is DeliveryState.FINISHED:

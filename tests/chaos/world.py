@@ -267,9 +267,8 @@ class World:
         """Mend it, and let time pass until there is nothing left to do."""
         self.healing = True
         self.mend()
-        soon = self.now().wall + REACHED
-        astray = {name for name, node in self.nodes.items() if self._believes_more_than(node, self.now().wall + 1)}
-        alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon and key[0] not in astray}
+        soon = {name: self._latest_for(node) + REACHED for name, node in self.nodes.items()}
+        alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon[key[0]]}
         until = self.loop.time() + peace.HEALING
         calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 25 seconds are over
         while self.loop.time() < until and calm < CALM:
@@ -283,9 +282,10 @@ class World:
         needless = [key for key in alive if self.truth.states[key] is DeliveryState.EXPIRED]
         assert not needless, f"{needless} had time enough when all was well again, and were let expire"
 
-    def _believes_more_than(self, node: Node, time: float) -> bool:
-        """Whether the hub's clock was set back and an agent has not heard of it: that takes an answer, so a hello."""
-        return node.agent is not None and node.agent.core.hub_time(node.now()) > time
+    def _latest_for(self, node: Node) -> float:
+        """The hub's time, or what an agent takes for it that has not heard that the hub's clock was set back."""
+        now = self.now().wall
+        return now if node.agent is None else max(now, node.agent.core.hub_time.earliest(node.now().steady))
 
     def close(self) -> None:
         """Take everything down, and leave nothing."""

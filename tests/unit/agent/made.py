@@ -70,7 +70,7 @@ def publication(
 
 def due(core: AgentCore, seconds: float = 0.0) -> list[str]:
     """Ids of the orders that the runner is to get now."""
-    return [offered.id for offered in core.handovers.due(at(seconds).steady)]
+    return [offered.id for offered in core.handovers.due(seconds, core.hub_time.latest(seconds))]
 
 
 def hear(core: AgentCore, seconds: float = 1.0, answer: network.Answer | None = None) -> network.Question:

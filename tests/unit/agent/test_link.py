@@ -168,7 +168,7 @@ def test_publications_out_of_order_are_both_taken_and_the_agent_asks() -> None:
     core = welcomed()
     core.heard(publication(offer("t2"), sequence=2), at(1))
     core.heard(publication(offer("t1"), sequence=1), at(1))
-    assert [taken.id for taken in core.handovers.due(1.0)] == [offer("t2").id, offer("t1").id]
+    assert [taken.id for taken in core.orders_due(at(1))] == [offer("t2").id, offer("t1").id]
     assert hello_is_due(1.0, core)
 
 
@@ -222,7 +222,7 @@ def test_a_welcome_under_another_name_is_refused_with_advice() -> None:
     with pytest.raises(ProtocolError, match=r"^the hub knows this node as web2: set name = 'web2' in agent\.toml$"):
         greet(core, node="web2", offers=(offer("t1", "web2"),))
     assert not core.welcomed
-    assert core.handovers.due(0.0) == []
+    assert core.orders_due(at(0)) == []
 
 
 @pytest.mark.parametrize(
@@ -258,34 +258,5 @@ def test_a_published_frame_that_cannot_be_read_is_noted_and_changes_nothing(fram
     assert core.hub_is_silent(at(46))
 
 
-def test_the_hubs_time_is_ones_own_until_the_hub_has_spoken() -> None:
-    core = core_of()
-    assert core.hub_time(at(5, off=100)) == HUB + 105
-
-
-def test_the_hubs_time_goes_on_by_the_steady_clock() -> None:
-    core = welcomed()
-    assert core.hub_time(at(5, off=-86400)) == HUB + 5
-    beacon(core, 10.0, time=HUB + 3600)
-    assert core.hub_time(at(20, off=86400)) == HUB + 3610
-
-
 def test_a_quiet_agent_has_nothing_to_say() -> None:
     assert said(welcomed()) == []
-
-
-def test_a_frame_that_was_held_up_does_not_turn_the_hubs_time_back() -> None:
-    core = welcomed()
-    beacon(core, 1.0)
-    stale = network.Beacon(epoch=EPOCH, sequence=0, time=HUB + 2, interval=15.0)
-    core.heard(network.publish(network.TOPIC_HUB, stale), at(3600))  # this machine slept; the frame waited in a buffer
-    assert core.hub_time(at(3600)) == HUB + 3600
-
-
-def test_a_late_answer_turns_the_hubs_time_back_by_no_more_than_it_can_know() -> None:
-    core = welcomed()
-    question = core.question(at(15))
-    assert question is not None
-    set_back = network.Welcome(node="web1", epoch=EPOCH, sequence=0, time=HUB - 600, interval=15.0)
-    core.answered(question, network.encode(set_back), at(25))
-    assert core.hub_time(at(25)) == HUB - 600 + 10  # asked at 15: then at the earliest was it that late at the hub

@@ -145,7 +145,7 @@ class Machine:
 
     def hand_over(self, steady: float, *, reached: bool, told: bool) -> None:
         """What is due goes to the runner, or the runner is not there, or its answer is lost."""
-        for offer in self.core.handovers.due(steady):
+        for offer in self.core.orders_due(self.at(steady)):
             if not reached:
                 self.core.handovers.failed(offer.id, "no runner", steady)
                 continue
