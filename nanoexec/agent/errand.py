@@ -17,7 +17,7 @@ _CHUNK: Final = 64 << 10  # bytes
 
 
 async def ask(path: Path, request: runner.Request) -> AsyncGenerator[runner.Reply, None]:
-    """Every reply to the request, until the runner hangs up.
+    """Every reply to the request, until the one that is the last or the runner hangs up.
 
     Raises `UnavailableError` when the runner cannot be reached or goes away within a reply, `ProtocolError` for
     nonsense.
@@ -36,9 +36,17 @@ async def ask(path: Path, request: runner.Request) -> AsyncGenerator[runner.Repl
                 await _fill(connection, received, size)
                 body = bytes(received[stream.HEADER : size])
                 del received[:size]
-                yield runner.decode_reply(body)
+                reply = runner.decode_reply(body)
+                yield reply
+                if _is_last(reply):
+                    return
         except OSError as error:
             raise UnavailableError(f"the runner hung up: {error}") from None
+
+
+def _is_last(reply: runner.Reply) -> bool:
+    """Only of a run that goes on is there more to be told."""
+    return not isinstance(reply, runner.Told) or reply.run.outcome is not None
 
 
 def _socket() -> socket.socket:

@@ -19,7 +19,6 @@ from nanoexec.crontab.plan import Plan, Refusal, apply, diff
 from nanoexec.crontab.scan import crontabs
 from nanoexec.errors import ConfigError, ExitCode, RefusedError, UsageError
 from nanoexec.fallback import Past
-from nanoexec.model import identifier
 from nanoexec.runner.glance import Glance
 
 PROGRAM: Final = "nanoexec-run"
@@ -131,7 +130,7 @@ def tidy(where: Paths, now: float, *, look: bool) -> list[str]:
     files = backups.old(where, now) if look else backups.discard_old(where, now)
     runs = 0
     if where.journal.exists():
-        with Journal.open(where.journal, identifier(os.urandom(10))) as journal:
+        with Journal.open(where.journal) as journal:
             runs = journal.prunable(before) if look else journal.prune(before)
     if not files and not runs:
         return ["nothing to remove"]

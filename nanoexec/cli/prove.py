@@ -83,14 +83,13 @@ def _on_the_node(where: "Paths", id_: str) -> "tuple[dict[str, Any], Proof, str]
 
     from nanoexec import proof
     from nanoexec.errors import StoreError, UsageError
-    from nanoexec.model import identifier
     from nanoexec.runner.journal import Journal
 
     if not where.journal.exists():
         raise UsageError(f"there is no journal at {where.journal}: on the hub, name a node too: nanoexec prove ID NODE")
     if not os.access(where.journal, os.R_OK | os.W_OK):
         raise StoreError(f"{where.journal}: only its owner may read it: use sudo nanoexec prove {id_}")
-    with Journal.open(where.journal, identifier(os.urandom(10))) as journal:
+    with Journal.open(where.journal) as journal:
         run = _only(journal.beginning(id_.lower()), id_)
         relayed = _relayed(where, journal.id)
     shown = {"id": run.id, "action": run.action, "cause": str(run.cause), "by": run.by}

@@ -15,7 +15,7 @@ from nanoexec.doctor.finding import NODE, Finding, Level
 from nanoexec.doctor.identity import identity
 from nanoexec.errors import IdentityError, NanoexecError, StoreError, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
-from nanoexec.model import Credentials, Value, identifier
+from nanoexec.model import Credentials, Value
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import offers
 from nanoexec.settings import read_agent, read_own
@@ -198,7 +198,7 @@ def _journal(paths: Paths) -> Finding:
     if os.geteuid() not in (0, owner):
         return NODE.ok("journal", f"{file}: there; only its owner can look inside")
     try:
-        with Journal.open(file, identifier(os.urandom(10))) as journal:
+        with Journal.open(file) as journal:
             open_runs = len(journal.open_runs())
     except StoreError as error:
         return NODE.fail("journal", str(error))

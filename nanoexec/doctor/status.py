@@ -22,7 +22,7 @@ from nanoexec.errors import NanoexecError, StoreError
 from nanoexec.fallback import AHEAD, Policy
 from nanoexec.files import read_bytes
 from nanoexec.keys.credentials import NODE_CERTIFICATE
-from nanoexec.model import Cursor, Run, Value, identifier
+from nanoexec.model import Cursor, Run, Value
 from nanoexec.runner.glance import Glance
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.process import lives
@@ -154,7 +154,7 @@ def _past(paths: Paths) -> tuple[tuple[Run, ...], tuple[Run, ...], int]:
         return (), (), 0
     if os.geteuid() not in (0, paths.journal.stat().st_uid):
         raise StoreError(f"{paths.journal}: only its owner knows what has run on this node: try as root")
-    with Journal.open(paths.journal, identifier(os.urandom(10))) as journal:
+    with Journal.open(paths.journal) as journal:
         cursor = _cursor(paths)
         after = cursor.change if cursor.journal == journal.id else 0
         opened = tuple(each.run for each in journal.open_runs())

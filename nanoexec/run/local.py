@@ -135,7 +135,7 @@ def _carry_out(wish: Wish, environment: Mapping[str, str]) -> Run:
     limit = _config(paths).output_limit
     planned = _plan(wish, paths, environment)
     check_owner(paths.journal)
-    with Journal.open(paths.journal, identifier(os.urandom(10))) as journal:
+    with Journal.open(paths.journal) as journal:
         recover(journal, time.time())
         supervision = Supervision(
             journal,

@@ -50,7 +50,7 @@ def carry_out(slot: Slot, shell: Shell, voice: Voice) -> int:
     limit = read_agent(paths).output_limit
     manifest = read_catalog(paths, only=slot.call.action).find(slot.call.action)
     work = _work(slot, shell, manifest)
-    with Journal.open(paths.journal, identifier(os.urandom(10))) as journal:
+    with Journal.open(paths.journal) as journal:
         recover(journal, time.time())
         supervision = Supervision(
             journal,
@@ -70,7 +70,7 @@ def carry_out(slot: Slot, shell: Shell, voice: Voice) -> int:
 
 def make_journal(root: str) -> None:
     """A new journal, so that a slot can look into it. Raises `StoreError`."""
-    Journal.open(Paths(root=Path(root)).journal, identifier(os.urandom(10))).close()
+    Journal.open(Paths(root=Path(root)).journal).close()
 
 
 def _work(slot: Slot, shell: Shell, manifest: Manifest) -> Work:

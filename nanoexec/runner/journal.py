@@ -23,7 +23,7 @@ import msgspec
 
 from nanoexec.errors import StoreError
 from nanoexec.files import sync_directory
-from nanoexec.model import Outcome, Run, Value
+from nanoexec.model import Outcome, Run, Value, identifier
 from nanoexec.runner import rows, tables
 from nanoexec.runner.process import Process
 
@@ -57,8 +57,8 @@ class Journal:
         self._connection = connection
 
     @classmethod
-    def open(cls, path: Path, new_id: str) -> Self:
-        """The journal at ``path``, made with the id ``new_id`` if there is none.
+    def open(cls, path: Path, new_id: str | None = None) -> Self:
+        """The journal at ``path``; if there is none, it is made with the id ``new_id``, or one drawn by lot.
 
         Only its owner can read the file; others may see that it changes (``st_mtime_ns`` moves with every commit).
         """
@@ -254,7 +254,7 @@ class Journal:
             yield from map(rows.run_of, cursor)
 
 
-def _create(path: Path, new_id: str) -> None:
+def _create(path: Path, new_id: str | None) -> None:
     """Make a complete journal aside and rename it: another process sees none or all of it."""
     path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -269,7 +269,7 @@ def _create(path: Path, new_id: str) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(tables.SCHEMA)
-            connection.execute("INSERT INTO meta VALUES ('id', ?)", (new_id,))
+            connection.execute("INSERT INTO meta VALUES ('id', ?)", (new_id or identifier(os.urandom(10)),))
         new.rename(path)
         sync_directory(path.parent)
     finally:

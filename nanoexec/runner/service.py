@@ -3,7 +3,6 @@
 The agent may go away at any time. The run goes on; only the telling stops.
 """
 
-import os
 import select
 import socket
 import time
@@ -16,7 +15,7 @@ import msgspec
 from nanoexec.actions import Catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError
-from nanoexec.model import MAX_REASON, Order, Run, Trigger, identifier
+from nanoexec.model import MAX_REASON, Order, Run, Trigger
 from nanoexec.runner.cancelling import cancel
 from nanoexec.runner.execution import execute
 from nanoexec.runner.journal import Journal
@@ -82,7 +81,7 @@ class Service(msgspec.Struct, frozen=True):
 
     def open_journal(self) -> Journal:
         """Raises `StoreError`."""
-        return Journal.open(self.paths.journal, identifier(os.urandom(10)))
+        return Journal.open(self.paths.journal)
 
     def _changes(self, connection: socket.socket, request: Changes) -> None:
         try:

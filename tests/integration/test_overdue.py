@@ -84,7 +84,7 @@ def succeeded_before(node: FleetNode, ago: float) -> None:
         id=identifier(os.urandom(10)), action="work", cause=Cause.SCHEDULE, by="root", requested=started,
         started=started, ended=started, duration=0.1, outcome=Outcome.SUCCEEDED, status=0,
     )  # fmt: skip
-    with Journal.open(node.journal, identifier(os.urandom(10))) as journal:
+    with Journal.open(node.journal) as journal:
         assert journal.admit(run, 0) is None
 
 

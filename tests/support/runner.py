@@ -198,7 +198,7 @@ class Node:
 
     @contextmanager
     def journal(self) -> Iterator[Journal]:
-        with Journal.open(self.paths.journal, identifier(os.urandom(10))) as journal:
+        with Journal.open(self.paths.journal) as journal:
             yield journal
 
     def find(self, identity: str) -> Run | None:

@@ -38,7 +38,7 @@ def backup(paths: Paths, file: str, days: float) -> str:
 
 @contextmanager
 def journal(paths: Paths) -> Iterator[Journal]:
-    with Journal.open(paths.journal, identifier(os.urandom(10))) as opened:
+    with Journal.open(paths.journal) as opened:
         yield opened
 
 
