@@ -90,12 +90,13 @@ def status_lines(reply: "Status") -> list[str]:
     """The hub's state for reading."""
     from nanoexec.cli import render
 
+    heard = f"last came back {render.moment(reply.heard)}" if reply.heard else "has not come back yet"
     joining = f"machines may join on port {reply.join_port}" if reply.join_port else "no token is outstanding"
     return [
         f"hub {reply.hub}, version {reply.version}, since {render.moment(reply.started)}",
         f"{reply.connected} of {reply.nodes} nodes connected; ports {reply.publish_port} and {reply.report_port}",
-        f"{joining}",
-        f"{reply.open_deliveries} deliveries open; its own beacon last came back {render.moment(reply.heard)}",
+        joining,
+        f"{reply.open_deliveries} deliveries open; its own beacon {heard}",
         *(f"{count} {what.replace('_', ' ')}" for what, count in sorted(reply.counters.items()) if count),
         *([f"PROBLEM: {reply.problem}"] if reply.problem else []),
         *([f"ALARM: {reply.alarm}"] if reply.alarm else []),

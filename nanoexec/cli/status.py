@@ -28,14 +28,13 @@ def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
 
     from nanoexec.cli import render
     from nanoexec.cli.hub import status_lines
+    from nanoexec.doctor import sides
     from nanoexec.doctor.status import node_status
-    from nanoexec.errors import ConfigError
 
     where = paths(root)
-    hub = _hub(where) if where.hub_config.exists() else None
-    node = node_status(where, time.time()) if where.agent_config.exists() else None
-    if hub is None and node is None:
-        raise ConfigError(f"{where.etc}: neither hub.toml nor agent.toml is there: this machine has not joined a hub")
+    configured = sides(where)
+    hub = _hub(where) if configured.hub else None
+    node = node_status(where, time.time()) if configured.node else None
     if output is Plain.JSON:
         render.print_json({"hub": render.plain(hub), "node": render.plain(node)})
         return

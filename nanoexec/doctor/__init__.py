@@ -12,8 +12,16 @@ from nanoexec.config import Paths
 from nanoexec.doctor import hub, node
 from nanoexec.doctor.finding import Finding, Level
 from nanoexec.errors import ConfigError
+from nanoexec.model import Value
 
-__all__ = ["Finding", "Level", "examine"]
+__all__ = ["Finding", "Level", "Sides", "examine", "sides"]
+
+
+class Sides(Value, frozen=True):
+    """What a machine is: one of them at least."""
+
+    hub: bool
+    node: bool
 
 
 def examine(paths: Paths) -> Iterator[Finding]:
@@ -21,15 +29,22 @@ def examine(paths: Paths) -> Iterator[Finding]:
 
     Raises `ConfigError` when neither is.
     """
-    sides = [((paths.hub_config,), hub.examine), ((paths.agent_config, paths.joined), node.examine)]
-    present = [look for files, look in sides if any(map(_is_there, files))]
-    if not present:
+    configured = sides(paths)
+    if configured.hub:
+        yield from hub.examine(paths)
+    if configured.node:
+        yield from node.examine(paths)
+
+
+def sides(paths: Paths) -> Sides:
+    """Which sides are configured under ``paths``. Raises `ConfigError` when none is, or that cannot be seen."""
+    found = Sides(hub=_is_there(paths.hub_config), node=_is_there(paths.agent_config) or _is_there(paths.joined))
+    if not (found.hub or found.node):
         raise ConfigError(
             f"{paths.etc}: neither hub.toml nor agent.toml nor joined.toml is there: `nanoexec hub init --name NAME` "
             "makes a hub of this machine, `nanoexec agent join HUB:PORT TOKEN` a node"
         )
-    for look in present:
-        yield from look(paths)
+    return found
 
 
 def _is_there(file: Path) -> bool:

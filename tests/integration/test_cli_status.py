@@ -77,6 +77,14 @@ def test_an_agent_that_is_stopped_says_so_and_an_open_run_shows() -> None:
         assert stopped["link"]["why"] == "the agent was stopped"
 
 
+def test_a_node_that_has_joined_needs_no_configuration_of_its_own() -> None:
+    with fleet_of("web1") as fleet:
+        node = fleet.nodes["web1"]
+        node.config.unlink()
+        found = standing(fleet, node)
+        assert (found["name"], found["joined"], found["link"]["up"]) == ("web1", True, True)
+
+
 def test_a_machine_that_is_both_shows_both_and_one_that_is_neither_says_so(tmp_path: Path) -> None:
     with fleet_of("web1") as fleet:
         node = fleet.nodes["web1"]
@@ -87,7 +95,7 @@ def test_a_machine_that_is_both_shows_both_and_one_that_is_neither_says_so(tmp_p
         fleet.hub.stop()
         assert "no hub answers at" in fleet.run("status").stdout
         assert_one_line(
-            fleet.run("status", root=tmp_path, check=False), 1, "neither hub.toml nor agent.toml", "not joined"
+            fleet.run("status", root=tmp_path, check=False), 1, "neither hub.toml nor agent.toml", "agent join"
         )
 
 
