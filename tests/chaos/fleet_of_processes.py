@@ -29,7 +29,8 @@ REPOSITORY: Final = Path(__file__).parents[2]
 STARTING: Final = 90.0  # seconds for all of a large fleet to be there, on a busy machine
 _SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER, prctl.h
 _PATIENCE: Final = 2.0  # seconds for an answer of the hub: it may be stopped, and only we can let it go on
-_DISK: Final = "24m"
+_NODE_DISK: Final = "24m"
+_HUB_DISK: Final = "256m"  # a hub keeps all that twenty nodes do in ten minutes: 25 MB by then
 _MANY: Final = 4  # joining at once
 
 
@@ -71,15 +72,16 @@ class FaultyService(Service):
 
 
 class Disk:
-    """A small disk of its own for a directory that is still empty; a context manager."""
+    """A small disk of its own for a directory that is still empty, ``size`` as in tmpfs(5); a context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, size: str) -> None:
         self.directory = directory
+        self._size = size
         self._filling = directory / "filling"
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        _mount("-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(self.directory))
+        _mount("-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", str(self.directory))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,7 +167,7 @@ class FleetOfProcesses(Fleet):
         self.work.write_text(processes_ledger.WORK)
         self.ledger.touch()
         if self._disks:
-            self.hub_disk = self._stack.enter_context(Disk(self.root / "var/lib/nanoexec"))
+            self.hub_disk = self._stack.enter_context(Disk(self.root / "var/lib/nanoexec", _HUB_DISK))
         return super().__enter__()
 
     def __exit__(
@@ -222,7 +224,7 @@ class FleetOfProcesses(Fleet):
     def _join(self, name: str, token: str) -> "subprocess.Popen[str]":
         node = self.nodes[name] = ChaosNode(self, name)
         if len(list(self.disks())) <= self._disks and self._disks:
-            node.disk = self._stack.enter_context(Disk(node.root / "var/lib/nanoexec"))
+            node.disk = self._stack.enter_context(Disk(node.root / "var/lib/nanoexec", _NODE_DISK))
         words = ["agent", "join", "--root", str(node.root), f"localhost:{self.join_port}", token, "--name", name]
         process = subprocess.Popen(
             [sys.executable, "-m", "nanoexec", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
