@@ -14,7 +14,7 @@ from nanoexec.agent.handover import Handovers
 from nanoexec.agent.hub_time import HubTime
 from nanoexec.agent.outbox import Outbox
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError, UnavailableError
-from nanoexec.model import ActionOffer, Cause, Cursor, DeliveryState, Instant, Order, Run, Value
+from nanoexec.model import ActionOffer, Cursor, DeliveryState, Instant, Order, Run, Value
 from nanoexec.target import contains
 from nanoexec.wire import network, runner
 
@@ -296,7 +296,7 @@ class AgentCore:
         for run in reply.runs:
             if run.outcome is not None:
                 self._under_way.discard(run.id)
-            elif run.cause is Cause.TRIGGER:
+            else:
                 self._under_way.add(run.id)
         self.outbox.batch(reply.journal, reply.runs)
 

@@ -65,6 +65,7 @@ class Service(msgspec.Struct, frozen=True):
             self._changes(connection, request)
         elif request is not None:
             self._describe(connection)
+            self.maintain()
 
     def _describe(self, connection: socket.socket) -> None:
         from nanoexec.runner.rhythm import intervals  # noqa: PLC0415 - the parent would carry it for every child
@@ -73,7 +74,9 @@ class Service(msgspec.Struct, frozen=True):
         _tell(connection, Described(actions=actions, faults=tuple(str(fault) for fault in self.catalog.faults)))
 
     def maintain(self) -> None:
-        """What a runner does when it starts: settle the runs of those before it, forget what is old."""
+        """What is done when a runner starts, and whenever an agent asks what there is, every five minutes: settle the
+        runs that nobody answers for any more, forget what is old. Raises `StoreError`.
+        """
         with self.open_journal() as journal:
             for run in recover(journal, self.clock()):
                 say(f"run {run.id} of {run.action} was interrupted: {run.reason}")

@@ -131,6 +131,17 @@ def test_a_new_runner_settles_the_runs_that_died_before_it(node: Node) -> None:
     node.let_go()
 
 
+def test_being_asked_what_there_is_settles_the_runs_that_nobody_answers_for(node: Node) -> None:
+    """An agent asks that every five minutes, also for runs of which it does not know."""
+    node.action("last", GATE)
+    node.start()
+    node.begin("last", id=ID).run()
+    os.kill(supervisor_of(node, ID), signal.SIGKILL)
+    assert node.ask(Describe()).rest()
+    assert node.ended(ID).outcome is Outcome.INTERRUPTED
+    node.let_go()
+
+
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_a_run_outlives_its_runner_and_keeps_its_real_status(node: Node, end: str) -> None:
     node.action("last", f"{GATE}; exit 7")

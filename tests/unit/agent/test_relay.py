@@ -276,6 +276,17 @@ def test_the_journal_is_looked_at_now_and_then_while_a_run_is_known_to_be_under_
     assert core.changes_wanted(at(10 * RECHECK)) is None
 
 
+@pytest.mark.parametrize("cause", Cause)
+def test_the_journal_is_looked_at_while_any_run_in_it_is_under_way(cause: Cause) -> None:
+    """Whoever answers for it may be killed: then the journal does not move by itself."""
+    core = welcomed()
+    journal(core, run("r1", 1, cause=cause, ended=None, outcome=None), seconds=0.0)
+    assert core.changes_wanted(at(RECHECK)) is not None
+    core.changed(runner.Changed(journal="j1", runs=(run("r1", 2, cause=cause),), more=False))
+    said(core)
+    assert core.changes_wanted(at(10 * RECHECK)) is None
+
+
 def test_a_restarted_agent_goes_on_where_the_hub_had_stored() -> None:
     core = welcomed()
     journal(core, local("r1", 1), local("r2", 2))
