@@ -83,8 +83,13 @@ class Estate:
         self.wait_connected(*self.nodes)
 
     def wait_hub(self) -> None:
-        """Wait until the hub answers its operators."""
-        wait_until(lambda: self.hub.attempt("nanoexec", "hub", "status").returncode == 0, "the hub", PATIENCE, OFTEN)
+        """Wait until the hub answers its operators, and hears itself: before that the doctor has a warning for it."""
+
+        def hears_itself() -> bool:
+            done = self.hub.attempt("nanoexec", "hub", "status", "-o", "json")
+            return done.returncode == 0 and json.loads(done.stdout)["heard"] is not None
+
+        wait_until(hears_itself, "the hub", PATIENCE, OFTEN)
 
     def roster(self) -> dict[str, Any]:
         """The nodes as the hub has them, by name; none while it does not answer."""
