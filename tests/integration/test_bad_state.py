@@ -143,6 +143,7 @@ def small_disk() -> Iterator[Callable[[Path], None]]:
             )
             if made.returncode:
                 pytest.skip(f"only root on its own machine can make a small disk: {made.stderr.strip()}")
+            stack.callback(os.removedirs, directory)  # after that: where it was mounted could not be removed before
             stack.callback(subprocess.run, ["umount", "--lazy", str(directory)], check=True)
 
         yield mount
