@@ -87,7 +87,7 @@ class Listeners:
         try:
             listener.open()
         except UnavailableError as error:  # NNG gives the descriptors back a moment later
-            log.error("%s; it is tried again", error)  # noqa: TRY400 - one line
+            log.warning("%s; it is tried again", error)
             self._loop.call_later(_AGAIN, self._reopen, listener)
 
 
@@ -132,7 +132,8 @@ def _dead_connections(most: int) -> defaultdict[int, set[int]]:
     dead: defaultdict[int, set[int]] = defaultdict(set)
     descriptors: list[int] | range
     try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208 - a Path for each doubles it
+        with os.scandir("/proc/self/fd") as entries:
+            descriptors = [int(entry.name) for entry in entries]
     except OSError:  # there is no descriptor left
         descriptors = range(_ANY)
     else:

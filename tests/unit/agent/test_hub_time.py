@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from msgspec.structs import replace
 
 from nanoexec.agent.core import ANSWER_WITHIN, AgentCore
 from nanoexec.agent.hub_time import SET, HubTime
@@ -43,8 +44,8 @@ def slow_welcome(core: AgentCore, question: float, answer: float, hub: float, **
     """Hello is answered slowly, after the hub's clock has shown ``hub`` at some moment between the two."""
     hello = core.question(at(question))
     assert isinstance(hello, network.Hello)
-    said = {"node": "web1", "epoch": EPOCH, "sequence": 0, "time": HUB + hub, "interval": 15.0} | more
-    core.answered(hello, network.encode(network.Welcome(**said)), at(answer))  # type: ignore[arg-type]
+    welcome = network.Welcome(node="web1", epoch=EPOCH, sequence=0, time=HUB + hub, interval=15.0)
+    core.answered(hello, network.encode(replace(welcome, **more)), at(answer))
 
 
 # The bounds
