@@ -5,8 +5,8 @@ administrator's, and no program writes them once they are there. What joining de
 names the file and the key.
 """
 
-import tomllib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final, TypeVar
 
@@ -85,83 +85,86 @@ class AgentConfig(Value, frozen=True):
     runner_idle: Seconds = 30.0
 
 
-class Paths(msgspec.Struct, frozen=True):
-    """Where things are. ``root`` is ``/`` on a real machine and a scratch directory in the demo and the tests."""
+class Paths(msgspec.Struct, frozen=True, dict=True):
+    """Where things are. ``root`` is ``/`` on a real machine and a scratch directory in the demo and the tests.
+
+    Each is worked out once: a run, and an agent that looks at files every second, would pay for it each time.
+    """
 
     root: Path = Path("/")
     config: Path | None = None
 
-    @property
+    @cached_property
     def etc(self) -> Path:
         return self.root / "etc/nanoexec"
 
-    @property
+    @cached_property
     def hub_config(self) -> Path:
         return self.config or self.etc / "hub.toml"
 
-    @property
+    @cached_property
     def agent_config(self) -> Path:
         return self.config or self.etc / "agent.toml"
 
-    @property
+    @cached_property
     def joined(self) -> Path:
         """What joining has decided, beside the agent's configuration."""
         return self.agent_config.with_name("joined.toml")
 
-    @property
+    @cached_property
     def actions(self) -> Path:
         return self.etc / "actions.d"
 
-    @property
+    @cached_property
     def hub_state(self) -> Path:
         return self.root / "var/lib/nanoexec/hub"
 
-    @property
+    @cached_property
     def hub_store(self) -> Path:
         return self.hub_state / "hub.db"
 
-    @property
+    @cached_property
     def agent_state(self) -> Path:
         return self.root / "var/lib/nanoexec/agent"
 
-    @property
+    @cached_property
     def beacon(self) -> Path:
         """Its modification time is when the agent last heard the hub."""
         return self.agent_state / "beacon"
 
-    @property
+    @cached_property
     def link(self) -> Path:
         """Whether the agent's link is up, as it wrote when that last changed."""
         return self.agent_state / "link"
 
-    @property
+    @cached_property
     def cursor(self) -> Path:
         """How far the agent has relayed the journal."""
         return self.agent_state / "cursor"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         return self.root / "var/lib/nanoexec/journal/journal.db"
 
-    @property
+    @cached_property
     def crontabs(self) -> Path:
         """Backups of crontabs, and what is known of the lines taken over."""
         return self.root / "var/lib/nanoexec/crontabs"
 
-    @property
+    @cached_property
     def run(self) -> Path:
         return self.root / "run/nanoexec"
 
-    @property
+    @cached_property
     def control_socket(self) -> Path:
         """In a directory of the hub's own user: the one above is root's, or the agent could take the runner's place."""
         return self.run / "hub/control.sock"
 
-    @property
+    @cached_property
     def runner_socket(self) -> Path:
         return self.run / "runner.sock"
 
-    @property
+    @cached_property
     def locks(self) -> Path:
         return self.run / "locks"
 
@@ -211,6 +214,8 @@ def format_joined(joined: Joined) -> bytes:
 
 def parse_toml(data: bytes, file: PurePath) -> dict[str, Any]:
     """A TOML document. Raises `ConfigError` with file and line."""
+    import tomllib  # noqa: PLC0415 - most commands read no file, and this takes 2 ms
+
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:

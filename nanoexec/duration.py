@@ -1,6 +1,7 @@
 """Durations as people write them: ``90``, ``30s``, ``15m``, ``1h30m``, ``7d``."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from nanoexec.errors import UsageError
@@ -11,6 +12,7 @@ _PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])")
 _LIMIT: Final = 10 * 365 * 86400.0
 
 
+@lru_cache(maxsize=64)  # the manifests', which every run asks for
 def parse_duration(text: str) -> float:
     """Seconds in a duration such as ``1h30m``; a bare number means seconds. Raises `UsageError`."""
     if _BARE.fullmatch(text):

@@ -12,18 +12,15 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from nanoexec import clock, logs, systemd
 from nanoexec.agent import link
 from nanoexec.agent.core import AgentCore
-from nanoexec.agent.identity import Identity, read_cursor
+from nanoexec.agent.identity import Identity, read_cursor, write_cursor
 from nanoexec.agent.link import LinkState
 from nanoexec.agent.membership import Signature, joined, joined_anew
 from nanoexec.agent.service import Agent
 from nanoexec.config import Paths, daemon_paths
 from nanoexec.errors import NanoexecError
-from nanoexec.files import write_atomically
 from nanoexec.model import Order
 from nanoexec.runner.process import this_process
 
@@ -91,7 +88,7 @@ async def _serve(paths: Paths, identity: Identity, seen: Signature) -> None:
         runner_socket=paths.runner_socket,
         journal=paths.journal,
         beacon=paths.beacon,
-        save=lambda: write_atomically(paths.cursor, msgspec.json.encode(core.outbox.cursor), 0o600),
+        save=lambda: write_cursor(paths.cursor, core.outbox.cursor),
         tell_link=lambda up, since, why: link.write(paths.link, LinkState(up, since, this_process(), why)),
         now=clock.now,
         explain=why,

@@ -8,6 +8,7 @@ import msgspec
 from nanoexec import settings
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import IdentityError
+from nanoexec.files import write_atomically
 from nanoexec.keys import credentials
 from nanoexec.model import Credentials, Cursor, Value
 
@@ -46,6 +47,11 @@ def read_cursor(file: Path) -> Cursor:
         return msgspec.json.decode(file.read_bytes(), type=Cursor)
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return Cursor()
+
+
+def write_cursor(file: Path, cursor: Cursor) -> None:
+    """Raises `ConfigError`."""
+    write_atomically(file, msgspec.json.encode(cursor), 0o600)
 
 
 def host_name() -> str:

@@ -6,6 +6,7 @@ that it may be done often, without inotify and what that would cost every agent.
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +29,14 @@ def read_member(paths: Paths) -> Identity | None:
     return read_identity(paths) if joined else None
 
 
-def signature(paths: Paths) -> Signature:
-    """What stat(2) says of all that joining writes."""
-    return tuple(_status(file) for file in (*_credentials(paths), paths.joined))
+def written(paths: Paths) -> tuple[Path, ...]:
+    """All that joining writes, ``joined.toml`` last."""
+    return (*_credentials(paths), paths.joined)
+
+
+def signature(files: Iterable[Path]) -> Signature:
+    """What stat(2) says of them."""
+    return tuple(_status(file) for file in files)
 
 
 async def joined(paths: Paths) -> tuple[Identity, Signature]:
@@ -39,8 +45,9 @@ async def joined(paths: Paths) -> tuple[Identity, Signature]:
     """
     said = False
     before: object = None
+    files = written(paths)
     while True:
-        seen, config = signature(paths), _status(paths.agent_config)
+        seen, config = signature(files), _status(paths.agent_config)
         if (seen, config) != before and (identity := read_member(paths)):
             return identity, seen
         if not said:
@@ -54,9 +61,10 @@ async def joined(paths: Paths) -> tuple[Identity, Signature]:
 async def joined_anew(paths: Paths, since: Signature) -> None:
     """Return once the node has joined again after its files had the signature ``since``."""
     seen = since
+    files = written(paths)
     while True:
         await asyncio.sleep(LOOK_EVERY)
-        before, seen = seen, signature(paths)
+        before, seen = seen, signature(files)
         if is_new(since, before, seen):
             return
 

@@ -1,7 +1,6 @@
 """Values as text for people and as JSON for programs. Pure, but for asking whether a terminal wants colour."""
 
 import enum
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -118,6 +117,8 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """One JSON document on standard output."""
+    import json
+
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 

@@ -53,11 +53,10 @@ def trigger(
 
     Exit status: 0 all succeeded, 3 some failed, 4 some did not answer, 5 no node matched, 6 refused.
     """
-    from nanoexec.actions import parse_pairs
     from nanoexec.target import split_trigger
 
     target, action = split_trigger(what)
-    _issue(paths(root), target, action, parse_pairs(arguments), (), expires, timeout, sign, output, wait=not no_wait)
+    _issue(paths(root), target, action, _pairs(arguments), (), expires, timeout, sign, output, wait=not no_wait)
 
 
 def execute(
@@ -73,6 +72,14 @@ def execute(
     """Run an ad-hoc command on nodes. A node refuses unless its own agent.toml says allow_exec = true."""
     words = tuple(command[1:] if command[0] == "--" else command)
     _issue(paths(root), target, EXEC, {}, words, expires, timeout, sign, output, wait=not no_wait)
+
+
+def _pairs(arguments: list[str]) -> dict[str, str]:
+    if not arguments:
+        return {}
+    from nanoexec.actions import parse_pairs
+
+    return parse_pairs(arguments)
 
 
 def _issue(

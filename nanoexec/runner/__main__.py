@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import nanoexec.runner.lean  # noqa: F401 - before anything else imports msgspec
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError, UsageError
 from nanoexec.runner.listening import bind, inherited

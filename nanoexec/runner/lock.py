@@ -24,7 +24,7 @@ class ActionLock:
     """
 
     def __init__(self, directory: Path, action: str) -> None:
-        self._file = directory / f"{action}.lock"
+        self._file = f"{directory}/{action}.lock"
         self._descriptor: int | None = None
         self._waiting = False
 
@@ -35,7 +35,7 @@ class ActionLock:
             try:
                 self._descriptor = os.open(self._file, flags, 0o600)
             except FileNotFoundError:
-                self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                Path(self._file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._descriptor = os.open(self._file, flags, 0o600)
         except OSError as error:
             raise StoreError(f"{self._file}: cannot open the action's lock: {error.strerror}") from None

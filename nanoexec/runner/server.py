@@ -17,6 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Final
 
 from nanoexec.catalog import CatalogCache
@@ -25,6 +26,7 @@ from nanoexec.errors import NanoexecError, ProtocolError, UnavailableError
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify
 from nanoexec.runner.service import Service
+from nanoexec.runner.stopping import Stop
 from nanoexec.wire import stream
 from nanoexec.wire.runner import Rejected
 
@@ -34,6 +36,7 @@ _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7
 _RESPITE: Final = 0.2  # seconds without accepting, when the kernel has no more descriptors or memory to give
 _MALFORMED, _BROKEN = 65, 70  # exit statuses of a child: a bad request, a fault of our own (sysexits.h)
 _PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ECONNABORTED}
+_MUCH_GARBAGE: Final = 50_000  # objects: a run makes a tenth, and to look for cycles would copy pages of the parent
 _HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 ReadConfig = Callable[[], AgentConfig]  # raises ConfigError
@@ -63,6 +66,9 @@ class Server:
         self._verify = verify
         self._idle = idle
         self._cache = CatalogCache(paths)
+        self._service: Service | None = None
+        self._language = os.environ.get("LANG")
+        str(paths.journal), str(paths.locks)  # a Path remembers its spelling: no child works it out again
         self._children: set[int] = set()
         self._counts: Counter[str] = Counter()
         self._caught: set[int] = set()
@@ -73,18 +79,20 @@ class Server:
         """Serve. Children are left alone when it returns."""
         self._catch_signals()
         self._listener.setblocking(False)
-        self._cache.current()
+        self._current()
         gc.collect()
         gc.freeze()  # a collection in a child would write to, and so copy, every page
+        gc.set_threshold(_MUCH_GARBAGE)
         self._fork(Service.maintain)
         poller = select.poll()
         poller.register(self._wake_reader, select.POLLIN)
-        active = time.monotonic()
+        active, accepting = time.monotonic(), False
         while True:
-            accepting = time.monotonic() >= self._respite_until
-            poller.register(self._listener, select.POLLIN if accepting else 0)
-            ready = {descriptor for descriptor, _ in poller.poll(self._patience(accepting=accepting))}
-            if self._obey():
+            if accepting != (time.monotonic() >= self._respite_until):
+                accepting = not accepting
+                poller.register(self._listener, select.POLLIN if accepting else 0)
+            ready = [descriptor for descriptor, _ in poller.poll(self._patience(accepting=accepting))]
+            if self._wake_reader.fileno() in ready and self._obey():
                 return
             if self._listener.fileno() in ready:
                 self._accept()
@@ -100,19 +108,29 @@ class Server:
         return self._config.runner_idle * 1000 if self._idle and not self._children else None
 
     def _catch_signals(self) -> None:
-        """Handlers only take note: the loop acts. The wake-up socket makes poll(2) return."""
+        """Handlers only take note: the loop acts. The wake-up socket makes poll(2) return.
+
+        A child inherits them, and as good as never needs what it does without: `signal.signal` costs 0.05 ms each time.
+        """
+        server = os.getpid()
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            if os.getpid() == server:
+                self._caught.add(number)
+            elif number != signal.SIGCHLD:
+                _die_of(number)
+
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in _HANDLED:
-            signal.signal(number, lambda caught, _: self._caught.add(caught))
+            signal.signal(number, note)
+        Stop.hear()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, RELOAD)
 
     def _obey(self) -> bool:
-        """Act on the signals that came. True: it is time to stop."""
-        with suppress(BlockingIOError):
-            while self._wake_reader.recv(4096):
-                pass
+        """Act on the signals that came: there is a byte for each. True: it is time to stop."""
+        self._wake_reader.recv(4096)
         caught, self._caught = self._caught, set()
         if caught & {signal.SIGTERM, signal.SIGINT}:
             return True
@@ -168,7 +186,7 @@ class Server:
 
     def _fork(self, task: Callable[[Service], None]) -> None:
         try:
-            service = self._service()
+            service = self._current()
             pid = os.fork()
         except UnavailableError as error:
             self._rest(str(error))
@@ -197,22 +215,18 @@ class Server:
         finally:
             os._exit(status)  # at once: see nanoexec.runner.journal
 
-    def _service(self) -> Service:
+    def _current(self) -> Service:
         """What a child works with. Raises `UnavailableError`: whoever asked will ask again."""
-        return Service(
-            paths=self._paths,
-            config=self._config,
-            catalog=self._cache.current(),
-            verify=self._verify,
-            language=os.environ.get("LANG"),
-        )
+        service, catalog = self._service, self._cache.current()
+        if service is None or service.catalog is not catalog or service.config is not self._config:
+            self._service = service = Service(
+                paths=self._paths, config=self._config, catalog=catalog, verify=self._verify, language=self._language
+            )
+        return service
 
     def _become_child(self) -> None:
-        """Out of the parent's session, so that no signal to its group ends a run; without its sockets and handlers."""
-        gc.disable()  # it makes little garbage, and looking for it would copy pages of the parent
+        """Out of the parent's session, so that no signal to its group ends a run; without its sockets."""
         signal.set_wakeup_fd(-1)
-        for number in _HANDLED:
-            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         for inherited in (self._listener, self._wake_reader, self._wake_writer):
             inherited.close()
@@ -237,6 +251,11 @@ def _pair() -> tuple[socket.socket, socket.socket]:
         raise UnavailableError(
             f"cannot start: {error.strerror}: this process may have {allowed} (LimitNOFILE=, ulimit -n)"
         ) from None
+
+
+def _die_of(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _uid_of(connection: socket.socket) -> int:

@@ -12,7 +12,7 @@ under cron. It is imported only then: with it comes `threading`, whose work afte
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from nanoexec.errors import RefusedError
@@ -49,32 +49,30 @@ def _spawn_as_we_are(command: Command, output: int, errors: int) -> int:
         *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _left_open()),
     ]
     ignored = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python
-    with _standing(command.cwd):
-        return os.posix_spawn(
-            command.program, command.argv, command.environment, file_actions=files, setsid=True, setsigdef=ignored
-        )
-
-
-def _left_open() -> Iterator[int]:
-    """What whoever started us left open. Our own descriptors are closed on exec."""
-    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - a Path for each doubles the cost
-        with suppress(OSError):  # that of the list itself, closed by now
-            if descriptor > _ABOVE and os.get_inheritable(descriptor):
-                yield descriptor
-
-
-@contextmanager
-def _standing(directory: str | None) -> Iterator[None]:
-    """Where a command is to start, and with its umask; then where and as we were."""
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     umask = os.umask(_UMASK)
     try:
-        os.chdir(directory or ".")
-        yield
+        os.chdir(command.cwd or ".")
+        return os.posix_spawn(
+            command.program, command.argv, command.environment, file_actions=files, setsid=True, setsigdef=ignored
+        )
     finally:
         os.umask(umask)
         os.fchdir(here)
         os.close(here)
+
+
+def _left_open() -> list[int]:
+    """What whoever started us left open. Our own descriptors are closed on exec."""
+    listed = map(int, os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path for each doubles the cost
+    return [descriptor for descriptor in listed if descriptor > _ABOVE and _is_inherited(descriptor)]
+
+
+def _is_inherited(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # that of the list itself, closed by now
+        return False
 
 
 def _spawn_as_another(command: Command, output: int, errors: int) -> int:

@@ -71,9 +71,9 @@ GIVEN = (
 )
 LEDGER = ("change", "admitted", "began", "cancelled", "canceller")  # what only the journal itself can say
 RUN = (*GIVEN, *LEDGER)  # the columns of a `Run`
-NEXT = "(SELECT coalesce(max(change), 0) + 1 AS next FROM runs)"
+NEXT = "(SELECT coalesce(max(change), 0) + 1 FROM runs)"
 ADMIT = (
     f"INSERT INTO runs ({', '.join(GIVEN)}, ticks, expires, change, admitted, began)"  # noqa: S608 - constants
-    f" SELECT {', '.join(f':{column}' for column in GIVEN)}, :ticks, :expires, next, next,"
-    f" iif(:started IS NULL, NULL, next) FROM {NEXT} WHERE true ON CONFLICT (id) DO NOTHING"
+    f" VALUES ({', '.join(f':{column}' for column in GIVEN)}, :ticks, :expires, {NEXT}, {NEXT},"
+    f" iif(:started IS NULL, NULL, {NEXT})) ON CONFLICT (id) DO NOTHING"
 )

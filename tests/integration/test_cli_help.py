@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def test_a_command_that_is_typed_does_not_wait_for_the_others() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
     loaded = {name for name in done.stdout.split() if name.startswith("nanoexec.cli.")}
     assert loaded <= {f"nanoexec.cli.{name}" for name in ("app", "options", "plain", "trigger")}
+
+
+def test_a_trigger_without_arguments_waits_for_nothing_that_only_a_node_reads(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "nanoexec", "trigger", "--root", str(tmp_path), "ALL:uptime"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "nanoexec.cli.wait" in loaded
+    assert loaded.isdisjoint({"tomllib", "nanoexec.actions"})
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)

@@ -202,6 +202,11 @@ def test_the_service_is_spared_what_threading_does_after_every_fork() -> None:
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
+def test_the_service_carries_no_part_of_a_library_that_it_does_without() -> None:
+    look = "import sys, nanoexec.runner.__main__; sys.exit('inspect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
 @needs_root
 def test_another_users_command_has_that_users_ids_and_groups_and_nothing_of_ours() -> None:
     ending = carry_out("id -u; id -g; id -G; echo $HOME $USER; grep CapEff /proc/self/status", user="nobody")

@@ -15,6 +15,7 @@ import pytest
 
 from nanoexec.model import Order, Outcome
 from nanoexec.runner.listening import bind
+from nanoexec.runner.stopping import STOP
 from nanoexec.wire import stream
 from nanoexec.wire.runner import Changed, Changes, Describe, Described, Rejected, Start, Told
 from tests.support.runner import GATE, ME, Conversation, Node, make_order, until
@@ -22,6 +23,7 @@ from tests.support.runner import GATE, ME, Conversation, Node, make_order, until
 pytestmark = pytest.mark.node
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 ID = "0123456789abcdef"
+OTHER = "fedcba9876543210"
 
 
 def supervisor_of(node: Node, identity: str) -> int:
@@ -106,6 +108,28 @@ def test_a_run_whose_supervisor_is_killed_is_interrupted_and_never_runs_again(no
     assert node.carry_out("last", id=ID) == run
     assert node.notes == [str(pid)]
     node.let_go()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_what_the_runner_obeys_ends_a_supervisor(node: Node, number: signal.Signals) -> None:
+    node.action("last", GATE, on_busy="wait")
+    node.start()
+    first, second = node.begin("last", id=ID), node.begin("last", id=OTHER)
+    for conversation in (first, second):  # one waits for its command, one for the lock
+        os.kill(conversation.run().supervisor, number)
+        conversation.rest()
+    (changed,) = node.ask(Changes(journal="", after=0)).rest()
+    assert {run.id: run.outcome for run in changed.runs} == dict.fromkeys((ID, OTHER), Outcome.INTERRUPTED)
+    assert len(node.notes) == 1
+    node.let_go()
+
+
+def test_a_call_to_stop_a_run_that_reaches_the_runner_itself_is_nothing_to_it(node: Node) -> None:
+    node.action("note", "echo ran >> $LEDGER")
+    runner = node.start()
+    os.kill(runner.pid, STOP)
+    assert node.carry_out("note").outcome is Outcome.SUCCEEDED
+    assert runner.poll() is None
 
 
 def test_a_redelivery_settles_a_run_whose_supervisor_is_gone(node: Node) -> None:
@@ -672,7 +696,8 @@ def test_what_finds_no_descriptor_left_is_said_in_a_line_and_the_same_order_is_t
     node.action("note", "echo ran >> $LEDGER")
     runner = node.start()
     soft, hard = resource.prlimit(runner.pid, resource.RLIMIT_NOFILE)
-    opened = max(int(entry.name) for entry in Path(f"/proc/{runner.pid}/fd").iterdir()) + 1
+    opened = 6  # the three standard ones, its socket, the pair that wakes it
+    until(lambda: len([*Path(f"/proc/{runner.pid}/fd").iterdir()]) == opened, "it has let go of who found it there")
     orders = [f"{more:x}123456789abcdef" for more in range(1, 10)]
     for more, identity in enumerate(orders, 1):  # each gets a step further than the one before it
         resource.prlimit(runner.pid, resource.RLIMIT_NOFILE, (opened + more, hard))

@@ -97,6 +97,26 @@ def test_every_commit_gives_its_run_the_next_change_and_moves_the_files_time(jou
     assert [(run.id, run.change) for run in journal.changes(0, 10)[0]] == [(second.id, 4), (first.id, 5)]
 
 
+def test_no_commit_makes_a_table_in_memory(journal: Journal) -> None:
+    said: list[str] = []
+    journal._connection.set_trace_callback(said.append)
+    first, second = a_run(), a_run()
+    admit(journal, first)
+    admit(journal, second)
+    journal.start(first.id, 1.0)
+    journal.note_pid(first.id, 5)
+    assert journal.note_cancellation(first.id, by="bob", at=2.0)
+    assert journal.call_off(second.id, by="bob", at=2.0)
+    journal.finish(succeeded(first))
+    journal._connection.set_trace_callback(None)
+    commits = [statement for statement in said if statement.startswith(("INSERT", "UPDATE"))]
+    assert len(commits) == 7
+    for statement in commits:
+        steps = {row[1] for row in journal._connection.execute(f"EXPLAIN {statement}")}
+        assert "MakeRecord" in steps
+        assert "OpenEphemeral" not in steps, statement
+
+
 def test_changes_come_oldest_first_and_say_when_there_are_more(journal: Journal) -> None:
     runs = [a_run() for _ in range(5)]
     for run in runs:
