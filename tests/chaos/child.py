@@ -131,10 +131,10 @@ class Child:
 class WatchedJournal(Journal):
     """The journal, in a process that can die, or be overtaken by others, just before a commit and just after it."""
 
-    def _commit(self, statement: str, values: Any, returning: str = "change") -> tuple[Any, ...]:
+    def _commit(self, statement: str, values: Any) -> bool:
         child = CHILD.get()
         child.node.at_commit(child, "before")
-        changed = super()._commit(statement, values, returning)
+        changed = super()._commit(statement, values)
         child.node.at_commit(child, "after")
         return changed
 
@@ -219,11 +219,11 @@ def _lives(identity: Identity) -> bool:
     return CHILD.get().node.lives(identity)
 
 
-def _send_signal(identity: Identity, number: Signals, *, only_if_caught: bool = False) -> bool:
-    """As the kernel does: `STOP` is for who has a handler, SIGTERM ends who has none."""
+def _send_signal(identity: Identity, number: Signals, **_: Any) -> bool:
+    """As the kernel does: `STOP` finds the runner's handler in each of its children, SIGTERM ends them."""
     node = CHILD.get().node
     child = next((child for child in node.children if child.identity == identity and not child.ended), None)
-    if child is None or (only_if_caught and child.stop is None):
+    if child is None:
         return False
     if number != STOP:
         node.world.in_nobodys_name(node.world.loop.call_later, node.world.random.uniform(0, 0.01), child.kill)

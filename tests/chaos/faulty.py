@@ -189,13 +189,12 @@ class Connection(sqlite3.Connection):
             self.watched(super().commit, changes=self.changed)
         self.changed = False
 
-    def watched(self, act: Callable[[], Any], *, changes: bool, later: bool = False) -> Any:
-        """Do it; if it is a commit, fail before or after it as ordered. ``later``: it is committed once it is read."""
+    def watched(self, act: Callable[[], Any], *, changes: bool) -> Any:
+        """Do it; if it is a commit, fail before or after it as ordered."""
         names = who_writes() if changes and not self.in_memory else []
         self.faults.reach(names, "before")
         done = act()
-        if not later:
-            self.faults.reach(names, "after")
+        self.faults.reach(names, "after")
         return done
 
 
@@ -203,20 +202,12 @@ class Cursor(sqlite3.Cursor):
     """One of its cursors."""
 
     connection: Connection
-    _unread = False
 
     def execute(self, sql: str, *values: Any) -> "Cursor":
         return self._watched(super().execute, sql, *values)
 
     def executemany(self, sql: str, *values: Any) -> "Cursor":
         return self._watched(super().executemany, sql, *values)
-
-    def fetchall(self) -> list[Any]:
-        rows = super().fetchall()
-        if self._unread:
-            self._unread = False
-            self.connection.faults.reach(who_writes(), "after")
-        return rows
 
     def _watched(self, act: Callable[..., Any], sql: str, *values: Any) -> "Cursor":
         connection = self.connection
@@ -227,10 +218,8 @@ class Cursor(sqlite3.Cursor):
             act(sql, *values)
             connection.changed = connection.changed or _is_write(sql)
         else:
-            writes = _is_write(sql)
-            self._unread = writes and "RETURNING" in sql.upper() and not connection.in_memory
             connection.changed = False
-            connection.watched(partial(act, sql, *values), changes=writes, later=self._unread)
+            connection.watched(partial(act, sql, *values), changes=_is_write(sql))
         return self
 
 
