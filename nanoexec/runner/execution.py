@@ -26,7 +26,7 @@ from nanoexec.runner.process import group_lives
 from nanoexec.runner.spawning import NotStartedError, spawn
 from nanoexec.runner.stopping import Stop
 
-LASTING: Final = 0.1  # seconds; a run that ends sooner is told once, when it has ended
+LASTING: Final = 0.25  # seconds; a run that ends sooner is told once, when it has ended
 _LINGER: Final = 0.5
 _SWEEP: Final = 0.05  # how often a group that was asked to end is looked at, once its leader has gone
 _CHUNK: Final = 64 << 10  # what a pipe holds

@@ -18,7 +18,7 @@ class RunnerMessage(Value, frozen=True, tag_field="kind"):
 
 class Start(RunnerMessage, frozen=True, tag="start"):
     """Run this order. Answered by `Told` each time its journal record changes in a way worth telling, until it has an
-    outcome: once it is journaled, if it must wait; once it has started, if it still runs after 100 ms; once it has
+    outcome: once it is journaled, if it must wait; once it has started, if it still runs after 250 ms; once it has
     ended. An order that is already in the journal is never started again: its record is told instead. An order that
     cannot be journaled is answered with `Rejected`.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.chaos.node import Node
 
 _LOOKS: Final = 0.05  # seconds between two looks at a lock that the kernel would wake us for
-LASTING: Final = 0.1
+LASTING: Final = 0.25
 CHILD: Final[ContextVar["Child"]] = ContextVar("child")
 
 

@@ -34,7 +34,9 @@ class Line:
         except pynng.NNGException as error:
             socket.close()
             raise LinkLostError(f"{url}: cannot dial: {error}") from None
-        self._reader: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bytes] | None = None
+        self._watched = False
+        self._kept: bytes | None = None
         self._lost = ""
         self._settled = asyncio.Event()
         socket.add_post_pipe_connect_cb(lambda _: self._soon(self._connected))
@@ -54,18 +56,29 @@ class Line:
 
     async def receive(self) -> bytes:
         """The next message; one caller at a time. Raises `LinkLostError`. A cancelled call loses nothing."""
-        while True:
-            self._check()
-            try:
-                return bytes(self._socket.recv(block=False))
-            except pynng.TryAgain:
-                await self._readable()
-            except pynng.NNGException as error:
-                raise LinkLostError(f"{self.url}: cannot receive: {error}") from None
+        self._check()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            return kept
+        if not self._watched:
+            self._watched = True
+            self._loop.add_reader(self._descriptor, self._read)
+        reader: asyncio.Future[bytes] = self._loop.create_future()
+        self._reader = reader
+        try:
+            return await reader
+        except asyncio.CancelledError:
+            if reader.done() and not reader.cancelled() and not reader.exception():
+                self._kept = reader.result()
+            raise
+        finally:
+            if self._reader is reader:
+                self._reader = None
 
     async def ask(self, frame: bytes, within: float) -> bytes:
         """Send a request and wait so many seconds for its answer. Raises `LinkLostError`."""
         self._check()
+        self._kept = None  # the answer to a question that was given up
         try:
             async with asyncio.timeout(within):
                 await self._send(frame)
@@ -92,27 +105,34 @@ class Line:
             return
         self._lost = reason
         self._settled.set()
-        reader, self._reader = self._reader, None
-        if reader:
-            # The descriptor is NNG's and its number is free for others once the socket is closed.
-            self._loop.remove_reader(self._descriptor)
-            if not reader.done():
-                reader.set_result(None)
+        self._unwatch()  # the descriptor is NNG's, and its number is free for others once the socket is closed
+        if self._reader and not self._reader.done():
+            self._reader.set_exception(LinkLostError(f"{self.url}: {reason}"))
         self._socket.close()
 
     def _check(self) -> None:
         if self._lost:
             raise LinkLostError(f"{self.url}: {self._lost}")
 
-    async def _readable(self) -> None:
-        reader = self._reader = self._loop.create_future()
-        self._loop.add_reader(self._descriptor, _wake, reader)
+    def _read(self) -> None:
+        """There is a message. If nobody waits, it stays in NNG's queue. Else the watch goes on: to end it and begin it
+        anew with each message takes asyncio some forty calls.
+        """
+        reader = self._reader
+        if reader is None or reader.done():
+            self._unwatch()
+            return
         try:
-            await reader
-        finally:
-            if self._reader is reader:
-                self._reader = None
-                self._loop.remove_reader(self._descriptor)
+            reader.set_result(bytes(self._socket.recv(block=False)))
+        except pynng.TryAgain:
+            return
+        except pynng.NNGException as error:
+            reader.set_exception(LinkLostError(f"{self.url}: cannot receive: {error}"))
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._descriptor)
 
     def _soon(self, callback: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # called in NNG's thread, and the loop may have ended meanwhile
@@ -125,8 +145,3 @@ class Line:
     def _gone(self) -> None:
         if not self._lost:
             self._ended("the connection was lost")
-
-
-def _wake(reader: "asyncio.Future[None]") -> None:
-    if not reader.done():
-        reader.set_result(None)
