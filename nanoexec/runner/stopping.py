@@ -3,7 +3,8 @@
 Only that process may say how the run ended, so only it may end it. The wish is in the journal before the signal is
 sent: the signal says that there is one, the journal whose it is.
 
-The handler is the runner's, installed once and for all its children: `signal.signal` costs each of them 0.1 ms.
+The handler is the runner's, installed once for all its children: `signal.signal` is slow in a process that was just
+forked, and each run would pay for it.
 """
 
 import os
