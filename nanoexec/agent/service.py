@@ -67,6 +67,7 @@ class Agent:
         self._tell_link = tell_link
         self._link: tuple[bool, float, str] | None = None
         self._saved = core.outbox.cursor
+        self._unsaved = False
         self._now = now
         self._explain = explain
         self._jitter = jitter
@@ -302,9 +303,21 @@ class Agent:
                 self._tell_link(up, since, why)
 
     def _keep_cursor(self) -> None:
-        if self.core.outbox.cursor != self._saved:
-            self._saved = self.core.outbox.cursor
+        """On a full disk the runner, which is root, may go on, and so must the link: a cursor that is not kept costs a
+        repetition after a restart, nothing else. The next tick tries again.
+        """
+        cursor = self.core.outbox.cursor
+        if cursor == self._saved:
+            return
+        try:
             self._save()
+        except ConfigError as error:
+            if not self._unsaved:
+                _log.warning("how far the journal is relayed is not kept: %s", error)
+            self._unsaved = True
+        else:
+            self._saved = cursor
+            self._unsaved = False
 
 
 def _signature(file: Path) -> tuple[int, int]:

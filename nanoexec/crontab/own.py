@@ -15,7 +15,7 @@ from nanoexec.crontab.editing import inside
 from nanoexec.crontab.lines import Kind, Line, parse
 from nanoexec.crontab.locking import locked
 from nanoexec.crontab.places import MACHINE, OWN_FILE, read_regular
-from nanoexec.crontab.scan import crontabs
+from nanoexec.crontab.scan import crontabs, unjournaled
 from nanoexec.errors import ConfigError, UsageError
 from nanoexec.files import sync_directory, write_atomically
 from nanoexec.model import ActionName, Value
@@ -49,11 +49,13 @@ def schedule(paths: Paths, manifest: Manifest, expression: str, *, run: str) -> 
     """Give an action a line, in the place of the one it may have here; the expression as it was written.
 
     ``run`` is where nanoexec-run is. Raises `UsageError` for an expression that cannot be read, never fires, or is not
-    the same to every cron, and for an action that has an adopted line; `ConfigError` when the file cannot be written or
-    has lines that are not ours.
+    the same to every cron, for an action that has an adopted line, and for one whose runs could not be journaled;
+    `ConfigError` when the file cannot be written or has lines that are not ours.
     """
     wanted = Entry(manifest.name, " ".join(expression.split()), manifest.user, _command(manifest))
     _judge(wanted.expression)
+    if reason := unjournaled(paths, wanted.user):
+        raise UsageError(f"{wanted.action} cannot have a schedule: {reason}")
     own = str(paths.root / OWN_FILE)
     for crontab in crontabs(paths):
         for line in crontab.lines:

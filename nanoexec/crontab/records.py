@@ -62,7 +62,7 @@ def load(paths: Paths) -> tuple[Adoption, ...]:
         raise ConfigError(f"{file}: cannot read the record of adopted lines: {error.strerror}") from None
     try:
         return msgspec.json.decode(data, type=tuple[Adoption, ...])
-    except msgspec.DecodeError as error:
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
         advice = "move it away; lines can be restored without it"
         raise ConfigError(f"{file}: not a record of adopted lines ({error}): {advice}") from None
 

@@ -73,20 +73,19 @@ class Judge:
         found = self.claims.verdict(line, owner=crontab.owner)
         if found.taken and crontab.ignored:
             return Verdict(found.action, f"cron ignores this file: {crontab.ignored}")
-        if found.taken and (reason := unjournaled(self._paths, crontab, line)):
+        if found.taken and (reason := unjournaled(self._paths, line.user or crontab.owner)):
             return Verdict(found.action, reason)
         return found
 
 
-def unjournaled(paths: Paths, crontab: Crontab, line: Line) -> str:
-    """Why runs of this line could not be journaled, empty if they can: the journal of a machine is root's.
+def unjournaled(paths: Paths, user: str) -> str:
+    """Why runs of a line of this user could not be journaled, empty if they can: the journal of a machine is root's.
 
     Each slot of such a line would run the original command, and mail a complaint about the journal.
     """
-    user = line.user or crontab.owner
     if paths.root != MACHINE or user in ("", "root"):
         return ""
-    return f"it runs as {user}, who cannot write the journal: only lines of root can be adopted"
+    return f"it runs as {user}, who cannot write the journal: only lines of root can be fallbacks"
 
 
 def crontabs(paths: Paths) -> Iterator[Crontab]:

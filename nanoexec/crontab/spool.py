@@ -20,17 +20,18 @@ _SEARCH: Final = "/usr/bin:/bin:/usr/local/bin"
 _TIMEOUT: Final = 60.0  # seconds; crontab(1) may ask a directory server about the user
 
 
-def user_crontabs(paths: Paths) -> Iterator[Crontab]:
+def user_crontabs(paths: Paths, *, as_they_lie: bool = False) -> Iterator[Crontab]:
     """The crontabs of all users, by name. Who may not list them all sees their own.
 
-    One that cannot be read is ignored, with the reason.
+    One that cannot be read is ignored, with the reason. ``as_they_lie``: the files themselves, as cron reads them. For
+    who looks often: crontab(1) is a process for each user, which may hang, and a line in the log of the machine.
     """
     for file in _files(paths):
         owner, data = file.name, b""
         reason = spool_fault(file, owner, paths) if os.access(file.parent, os.X_OK) else ""
         if not reason:
             try:
-                data = read(paths, file)
+                data = _lying(paths, file) if as_they_lie else read(paths, file)
             except ConfigError as error:
                 reason = str(error)
         if data or reason:
@@ -40,10 +41,7 @@ def user_crontabs(paths: Paths) -> Iterator[Crontab]:
 def read(paths: Paths, file: Path) -> bytes:
     """The crontab of the user that ``file`` is named after; nothing if there is none. Raises `ConfigError`."""
     if paths.root != MACHINE:
-        try:
-            return read_regular(inside(file, paths.root))
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+        return _lying(paths, file)
     done = _crontab(file, "-l")
     if done.returncode and b"no crontab for" not in done.stderr:
         raise ConfigError(f"{file}: crontab -l: {_said(done.stderr)}")
@@ -68,6 +66,13 @@ def write(paths: Paths, file: Path, before: bytes, after: bytes) -> None:
         raise ConfigError(
             f"{file}: crontab(1) has installed other bytes than it was given: see crontab -l -u {file.name}"
         )
+
+
+def _lying(paths: Paths, file: Path) -> bytes:
+    try:
+        return read_regular(inside(file, paths.root))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _files(paths: Paths) -> list[Path]:

@@ -121,7 +121,7 @@ def _foreign(paths: Paths) -> list[Crontab]:
 def _named(paths: Paths, crontab: Crontab, line: Line, prefix: Prefix) -> Prefix:
     """What a line that somebody named gets. Raises `UsageError` if it cannot."""
     ignored = f"cron ignores this file: {crontab.ignored}" if crontab.ignored else ""
-    reason = ignored or _obstacle(line, prefix, unjournaled(paths, crontab, line))
+    reason = ignored or _obstacle(line, prefix, unjournaled(paths, line.user or crontab.owner))
     if reason:
         raise UsageError(f"{crontab.file}:{line.number}: cannot be adopted by {prefix.action}: {reason}")
     return prefix

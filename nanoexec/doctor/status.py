@@ -166,7 +166,7 @@ def _cursor(paths: Paths) -> Cursor:
         return Cursor()
     try:
         return msgspec.json.decode(read_bytes(paths.cursor, "how far the journal is relayed"), type=Cursor)
-    except msgspec.MsgspecError:
+    except (UnicodeDecodeError, msgspec.MsgspecError):
         return Cursor()
 
 

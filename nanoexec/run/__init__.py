@@ -19,5 +19,4 @@ def main() -> None:
         from nanoexec.run.local import run_local
 
         code = run_local(words, os.environ)
-    sys.stderr.flush()
     os._exit(code)

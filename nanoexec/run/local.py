@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +19,12 @@ from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, ExitCode, NanoexecError, StoreError, UsageError
 from nanoexec.model import Cause, Outcome, Run, Value, identifier
-from nanoexec.runner.execution import Tee
 from nanoexec.runner.journal import Journal
+from nanoexec.runner.log import say
 from nanoexec.runner.order import Work, work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.supervision import Supervision
+from nanoexec.runner.tee import Tee
 from nanoexec.settings import read_agent
 
 HELP: Final = """\
@@ -189,4 +189,4 @@ def _tell_of_waiting(known: Run) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"nanoexec-run: {line}\n")
+    say(f"nanoexec-run: {line}")

@@ -7,7 +7,8 @@ that is due.
   group is killed before its leader is reaped, so its number cannot be another's by then.
 * A background child may keep the output open when the command has ended. It gets half a second to finish; then it is
   left alone, as under cron, and ``cat`` drains what it still writes, so that it never meets a broken pipe.
-* Output may also pass through to descriptors of this process (`outlets`). Then ``cat`` takes it there.
+* Output may also pass through to descriptors of this process (`outlets`). Then ``cat`` takes it there. A reader who
+  does not read holds the command up, and then gets no more: the times above hold all the same.
 """
 
 import os
@@ -25,6 +26,7 @@ from nanoexec.runner.command import Command
 from nanoexec.runner.process import group_lives
 from nanoexec.runner.spawning import NotStartedError, spawn
 from nanoexec.runner.stopping import Stop
+from nanoexec.runner.tee import Tee
 
 LASTING: Final = 0.25  # seconds; a run that ends sooner is told once, when it has ended
 _LINGER: Final = 0.5
@@ -69,6 +71,8 @@ def execute(
     capture = Capture(limit)
     started = time.monotonic()
     passages: dict[int, int | None] = {}
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited: the kernel would reap the command
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         with _forwarding(forward) as signals:
             pid = _open_and_spawn(command, outlets, passages)
@@ -116,6 +120,9 @@ class _Watch:
         self._term_due = self._started + command.timeout
         self._kill_due = _NEVER
         self._linger_due = _NEVER
+        self._last_due = self._term_due + command.kill_after
+        for tee in (*self._tees.values(), *(sink for sink in sinks if isinstance(sink, Tee))):
+            tee.patience = self._patience
         self.reading = set(passages)
         self.running = True
         self.timed_out = False
@@ -162,13 +169,24 @@ class _Watch:
             return min(self._lasting_due, self._term_due, self._kill_due, now + 3600)
         return now + _SWEEP if self.asked_to_end else self._linger_due
 
+    def _patience(self) -> float:
+        """While output waits for its reader, do what is due. For how many seconds nothing will be; 0 once the command
+        is past its time and dealt with: then nobody waits any longer.
+        """
+        now = time.monotonic()
+        self._do_what_is_due(now)
+        if now >= self._last_due and not (self.running and self._kill_due < _NEVER):
+            return 0.0
+        dues = (self._lasting_due, self._term_due, self._kill_due, self._last_due, now + 3600)
+        return min(due - now for due in dues if due > now)
+
     def _do_what_is_due(self, now: float) -> None:
         if not self.running:
             return
         if now >= self._lasting_due:
             self._lasting_due = _NEVER
             self._lasting(self._pid)
-        if now >= self._term_due:
+        if now >= self._term_due and not self._has_ended():
             self.timed_out = True
             self._end(now)
         elif now >= self._kill_due:
@@ -176,10 +194,13 @@ class _Watch:
             _signal_group(self._pid, signal.SIGKILL)
 
     def _stop(self, now: float) -> None:
-        ended = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if self.running and not ended and not self.timed_out:  # else it ends, or has ended, for its own reason
+        if self.running and not self.timed_out and not self._has_ended():  # else it ends, or has, for its own reason
             self.stopped = True
             self._end(now)
+
+    def _has_ended(self) -> bool:
+        """Also if nobody has noticed yet."""
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _end(self, now: float) -> None:
         self._term_due, self._kill_due = _NEVER, now + self._command.kill_after
@@ -202,23 +223,6 @@ class _Watch:
         for sink in self._sinks:
             sink(chunk)
         return True
-
-
-class Tee:
-    """Passes output on to a descriptor. A reader who goes away does not end the run."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._open = True
-
-    def __call__(self, chunk: bytes) -> None:
-        """The next bytes."""
-        rest = memoryview(chunk)
-        while self._open and rest:
-            try:
-                rest = rest[os.write(self._descriptor, rest) :]
-            except OSError:
-                self._open = False
 
 
 def _open_and_spawn(command: Command, outlets: Sequence[int], passages: dict[int, int | None]) -> int:

@@ -35,7 +35,8 @@ _RUN: Final = ", ".join(tables.RUN)
 _OLD: Final = (
     "ended < :before AND expires < :before"
     " AND (expires = 0 OR expires < (SELECT max(expires) FROM runs) - :apart) AND change < coalesce("
-    "  (SELECT change FROM runs WHERE ended >= :before ORDER BY change LIMIT 1),"
+    "  (SELECT change FROM runs WHERE ended >= :before AND ended <= :apart +"
+    "    (SELECT max(requested, coalesce(ended, 0)) FROM runs ORDER BY change DESC LIMIT 1) ORDER BY change LIMIT 1),"
     "  (SELECT max(change) FROM runs))"
 )
 _LEDGER: Final = ", ".join(tables.LEDGER)
@@ -207,7 +208,8 @@ class Journal:
 
         An order that expired so long ago must be rejected by whoever calls this, or it could run again. What was said
         last stays, so that the count of changes never goes back. The clock that gave ``before`` may be years ahead and
-        be set right later: a trigger is kept while the latest one known does not show that it is past coming again.
+        be set right later: a trigger is kept while the latest one known does not show that it is past coming again, and
+        a run that ended long after the last thing said keeps none of those after it.
         """
         with _Faults(self._path):
             return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", _old(before)).rowcount  # noqa: S608 - a constant

@@ -7,7 +7,8 @@ from collections import defaultdict
 
 from nanoexec.config import Paths
 from nanoexec.crontab.adoption import adopted
-from nanoexec.crontab.scan import crontabs
+from nanoexec.crontab.places import system_crontabs
+from nanoexec.crontab.spool import user_crontabs
 from nanoexec.errors import UsageError
 from nanoexec.schedule import Schedule, longest_gap
 
@@ -19,7 +20,7 @@ def intervals(paths: Paths, now: float) -> dict[str, float]:
     never fires, or fires at boot.
     """
     schedules: defaultdict[str, list[Schedule]] = defaultdict(list)
-    for crontab in crontabs(paths):
+    for crontab in (*system_crontabs(paths), *user_crontabs(paths, as_they_lie=True)):
         for line in () if crontab.ignored else crontab.lines:
             known = adopted(line)
             if known and not known.shadow and (schedule := _parsed(line.schedule)):

@@ -269,6 +269,23 @@ def test_a_journal_of_a_newer_version_starts_nothing_and_what_waited_runs_once_i
     assert starts(node).count(trigger) == 1
 
 
+def test_an_agent_that_cannot_keep_its_cursor_says_so_once_and_keeps_its_link(fleet: Fleet) -> None:
+    """As on a disk on which only root finds room: the journal is written, and nothing of the agent's."""
+    node = fleet.nodes["web1"]
+    cursor = node.root / "var/lib/nanoexec/agent/cursor"
+    wait_until(cursor.is_file, "the agent has kept it")
+    cursor.unlink()
+    cursor.mkdir()  # a file cannot take its place
+    node.agent.log.write_text("")
+    for _ in range(3):
+        assert outcomes(fleet.trigger("ALL:ledger")) == {"web1": "succeeded"}
+        wait_until(lambda: f"{cursor}: cannot write: " in node.agent.text(), "the agent says so")
+    assert "no link to the hub" not in node.agent.text()
+    assert node.agent.text().count("cannot write") == 1, "once is enough"
+    cursor.rmdir()
+    wait_until(cursor.is_file, "it is kept without anything new to keep")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_the_runner_turns_away_a_user_who_is_not_the_agent(fleet: Fleet) -> None:
     node = fleet.nodes["web1"]

@@ -75,6 +75,8 @@ def test_an_agent_that_is_stopped_says_so_and_an_open_run_shows() -> None:
         stopped = standing(fleet, node)
         assert (stopped["agent"], stopped["link"]["up"]) == (False, False)
         assert stopped["link"]["why"] == "the agent was stopped"
+        (node.root / "var/lib/nanoexec/agent/cursor").write_bytes(b'{"journal": "\xff"}')
+        assert standing(fleet, node)["waiting"] == 0, "a cursor that cannot be read is as none"
 
 
 def test_a_node_that_has_joined_needs_no_configuration_of_its_own() -> None:

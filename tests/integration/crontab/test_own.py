@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanoexec.actions import Manifest
+from nanoexec.config import Paths
 from nanoexec.crontab import own
 from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.lines import Kind, parse
@@ -156,6 +157,13 @@ def test_what_is_written_fires_when_what_was_asked_for_does(machine: Machine, ex
         assert slot == written.next(at, lambda _: 0)
         assert slot is not None
         at = slot
+
+
+def test_on_a_machine_an_action_whose_runs_could_not_be_journaled_gets_no_line() -> None:
+    """Each of its slots would run, complain about the journal by mail, and count as never run."""
+    machine, manifest = Paths(), Manifest(name="probe", command=("/bin/true",), user="nobody")
+    with pytest.raises(UsageError, match=r"^probe cannot have a schedule: it runs as nobody, who cannot write the j"):
+        own.schedule(machine, manifest, "17 * * * *", run="a path that cannot stand in a crontab")
 
 
 def test_nodes_spread_over_the_period_and_each_keeps_its_minute() -> None:

@@ -121,10 +121,11 @@ def test_a_line_is_restored_without_records(machine: Machine) -> None:
     assert file.read_bytes() == SLAUGHTER
 
 
-def test_records_that_cannot_be_read_are_told_by_file(machine: Machine) -> None:
+@pytest.mark.parametrize("content", [b'[{"file": 1}]', b'[{"file": "\xff"}]', b"\xff"])
+def test_records_that_cannot_be_read_are_told_by_file(machine: Machine, content: bytes) -> None:
     machine.write("etc/crontab", SLAUGHTER)
     machine.adopt()
-    (machine.paths.crontabs / "adoptions.json").write_bytes(b'[{"file": 1}]')
+    (machine.paths.crontabs / "adoptions.json").write_bytes(content)
     with pytest.raises(ConfigError, match=r"adoptions\.json: not a record of adopted lines .*move it away"):
         plan_restore(machine.paths, now=NOW, everything=True)
 

@@ -131,6 +131,17 @@ assert found == [("nobody", b"5 5 * * * true\\n", "")], found
 """)
 
 
+def test_a_runner_that_looks_every_five_minutes_calls_no_crontab_program() -> None:
+    """Debian's writes "LIST" to the log of the machine each time, for each user."""
+    in_private("""
+import shutil
+from nanoexec.runner.rhythm import intervals
+apply(paths, adopt())
+subprocess.run(["mount", "--bind", "/dev/null", shutil.which("crontab")], check=True)
+assert intervals(paths, 0.0) == {"slaughter": 3600.0}, intervals(paths, 0.0)
+""")
+
+
 def test_in_a_scratch_directory_they_are_files(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     file = machine.user("root", b"1 1 * * * true\n")

@@ -20,6 +20,7 @@ from nanoexec.model import Cause, Run
 from nanoexec.runner.command import Command, prepare
 from nanoexec.runner.execution import Ending, execute
 from nanoexec.runner.spawning import NotStartedError
+from nanoexec.runner.tee import Tee
 from tests.support.runner import ME, until
 
 pytestmark = pytest.mark.node
@@ -116,6 +117,34 @@ def test_a_command_that_ends_when_asked_is_not_made_to_wait() -> None:
     ending = carry_out("exec sleep 60", timeout="0.2s", kill_after="30s")
     assert (ending.timed_out, ending.status) == (True, -signal.SIGTERM)
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("how", ["sink", "outlet"])
+@pytest.mark.parametrize(
+    ("script", "status", "timed_out"),
+    [
+        ("while :; do echo more; done", -signal.SIGTERM, True),
+        ("trap '' TERM; while :; do echo more; done", -signal.SIGKILL, True),
+        ("head -c 150000 /dev/zero; exit 3", 3, False),  # more than the reader's pipe holds, less than ours too
+    ],
+)
+def test_a_reader_who_does_not_read_keeps_no_command_beyond_its_time(
+    how: str,
+    script: str,
+    status: int,
+    timed_out: bool,  # noqa: FBT001 - a table
+) -> None:
+    reader, writer = os.pipe()
+    began = time.monotonic()
+    to_it: dict[str, Any] = {"sinks": [Tee(writer)]} if how == "sink" else {"sinks": [], "outlets": [writer]}
+    work = command(script, timeout="0.5s", kill_after="0.3s")
+    ending = execute(work, limit=65536, lasting=lambda _: None, **to_it)
+    assert (ending.status, ending.timed_out) == (status, timed_out)
+    assert time.monotonic() - began < 10
+    assert timed_out or ending.output.size == 150000, "all of it was read and judged"
+    os.close(writer)
+    assert len(os.read(reader, 1 << 20)) > 32768, "what has room in a pipe was passed on"
+    os.close(reader)
 
 
 def test_a_daemon_that_keeps_the_output_is_left_alone_and_never_meets_a_broken_pipe(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """``nanoexec-run`` as cron and people use it: a real process, its output, its exit status, the journal."""
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from typing import Any
 
 import pytest
@@ -35,6 +38,11 @@ def only_run(node: Node) -> Any:
     with node.journal() as journal:
         (found,), _ = journal.changes(0, 10)
     return found
+
+
+def open_runs(node: Node) -> Any:
+    with node.journal() as journal:
+        return journal.open_runs()
 
 
 def test_output_and_status_pass_through_and_a_success_says_nothing_else(node: Node) -> None:
@@ -173,6 +181,33 @@ def test_a_signal_that_was_ignored_stays_ignored(node: Node) -> None:
     assert process.wait(30) == 0
 
 
+def test_whoever_wants_to_hear_nothing_of_its_children_still_gets_the_status(node: Node) -> None:
+    """Perl's ``$SIG{CHLD} = "IGNORE"`` is inherited: the kernel would reap the command before anybody has looked."""
+    node.action("fail", "exit 3")
+    ignore = "import os, signal as s, sys; s.signal(s.SIGCHLD, s.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    words = [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), "fail"]
+    done = subprocess.run([sys.executable, "-c", ignore, *words], capture_output=True, text=True, check=False)
+    found = only_run(node)
+    assert (done.returncode, done.stderr) == (3, f"nanoexec-run: fail: failed: exit status 3 (run {found.id})\n")
+    assert (found.outcome, found.status) == (Outcome.FAILED, 3)
+
+
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_words_that_nobody_can_take_change_neither_run_nor_status(node: Node, where: str) -> None:
+    node.action("last", f"{GATE}; exit 3", on_busy="wait")
+    node.paths.agent_config.write_text("hub = 1")  # it says so, and goes on
+    words = [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), "last"]
+    begun = []
+    for _ in range(2):  # the second says that it waits
+        begun.append(subprocess.Popen(["sh", "-c", f'"$@" {where}', "sh", *words]))
+        until(lambda: len(begun) == len(open_runs(node)), "it is in the journal")
+    node.let_go()
+    assert [process.wait(30) for process in begun] == [3, 3]
+    assert len(node.notes) == 2
+    with node.journal() as journal:
+        assert {found.outcome for found in journal.changes(0, 10)[0]} == {Outcome.FAILED}
+
+
 def test_a_killed_nanoexec_run_is_interrupted_at_the_next_run(node: Node) -> None:
     node.action("last", GATE, on_busy="refuse")
     first = begin(node, "last")
@@ -196,6 +231,20 @@ def test_a_reader_who_goes_away_does_not_end_the_run(node: Node) -> None:
     process.stderr.close()
     assert node.notes[-1] == "end"
     assert only_run(node).output.size == 588895
+
+
+def test_a_reader_behind_a_descriptor_that_does_not_block_gets_everything(node: Node) -> None:
+    """Such as a terminal that another program has left so."""
+    node.action("talk", "seq 100000; echo end >> $LEDGER")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    words = [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), "talk"]
+    process = subprocess.Popen(words, stdout=writer)
+    os.close(writer)
+    until(lambda: struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))[0] > 32768, "the pipe fills up")
+    with os.fdopen(reader, "rb") as output:
+        assert len(output.read()) == 588895
+    assert process.wait(30) == 0
 
 
 def test_a_missing_or_faulty_agent_toml_does_not_stop_the_work(node: Node) -> None:

@@ -114,9 +114,12 @@ def test_a_run_whose_supervisor_is_killed_is_interrupted_and_never_runs_again(no
 def test_what_the_runner_obeys_ends_a_supervisor(node: Node, number: signal.Signals) -> None:
     node.action("last", GATE, on_busy="wait")
     node.start()
-    first, second = node.begin("last", id=ID), node.begin("last", id=OTHER)
-    for conversation in (first, second):  # one waits for its command, one for the lock
-        os.kill(conversation.run().supervisor, number)
+    first = node.begin("last", id=ID)
+    holder = first.run().supervisor
+    second = node.begin("last", id=OTHER)
+    # One waits for its command, one for the lock, which it would get if the other went first.
+    for conversation, supervisor in ((second, second.run().supervisor), (first, holder)):
+        os.kill(supervisor, number)
         conversation.rest()
     (changed,) = node.ask(Changes(journal="", after=0)).rest()
     assert {run.id: run.outcome for run in changed.runs} == dict.fromkeys((ID, OTHER), Outcome.INTERRUPTED)

@@ -6,15 +6,14 @@ import pytest
 
 from nanoexec.config import Paths
 from nanoexec.crontab.lines import parse
-from nanoexec.crontab.places import Crontab
 from nanoexec.crontab.scan import unjournaled
 
 pytestmark = pytest.mark.node
 
 
 def reason(root: str, line: bytes, owner: str = "") -> str:
-    lines = parse(line, system=not owner)
-    return unjournaled(Paths(root=Path(root)), Crontab("/etc/cron.d/x", line, lines, owner), lines[0])
+    (job,) = parse(line, system=not owner)
+    return unjournaled(Paths(root=Path(root)), job.user or owner)
 
 
 def test_on_a_machine_only_lines_of_root_can_be_journaled() -> None:

@@ -287,6 +287,16 @@ def test_a_trigger_may_have_been_forgotten_only_if_another_shows_that_it_is_past
     assert journal.may_have_forgotten(1 * day), "whatever was pruned"
 
 
+def test_a_run_from_a_clock_that_was_years_ahead_keeps_none_of_those_after_it(journal: Journal) -> None:
+    day = 86400.0
+    for ended in (10 * 365 * day, 1 * day, 2 * day, 100 * day):
+        run = a_run(requested=ended)
+        admit(journal, run)
+        journal.finish(replace(succeeded(run), ended=ended))
+    assert journal.prunable(50 * day) == journal.prune(50 * day) == 2
+    assert [run.ended for run in journal.changes(0, 10)[0]] == [10 * 365 * day, 100 * day]
+
+
 def test_the_last_thing_said_outlives_pruning(journal: Journal) -> None:
     run = a_run()
     admit(journal, run)
