@@ -14,7 +14,8 @@ ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: 
 MAX_REASON: Final = 1000
 MAX_ORDER: Final = 64 << 10  # bytes of a trigger
 
-NodeName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
+# ClusterShell reads no number of more than a hundred digits, and one such name would spoil every set that it is in.
+NodeName = Annotated[str, msgspec.Meta(pattern=r"^(?!.*\d{101})[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
 ActionName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,62}\Z")]
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-hjkmnp-tv-z]{16}\Z")]
 # Numbers from a node are bounded: what a database cannot hold (NaN, 2**64) must not get into the group of others.

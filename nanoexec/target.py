@@ -20,7 +20,7 @@ _SHOWN: Final = 80  # characters of an expression in a message: a line of termin
 _MARKS: Final = re.compile(r"[\[\],]")
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9._,*?@!\[\]/-]+")
 _BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
-_RANGE: Final = re.compile(r"(\d{1,15})(?:-(\d{1,15})(?:/(\d{1,15}))?)?")
+_RANGE: Final = re.compile(r"(\d{1,100})(?:-(\d{1,100})(?:/(\d{1,15}))?)?")  # as many digits as a name may have
 _MAX_GROUP_DEPTH: Final = 8
 
 
@@ -57,6 +57,17 @@ def resolve(expression: str, roster: Collection[str], groups: Mapping[str, str])
 def fold(names: Iterable[str]) -> str:
     """Names as one node set: ``web[01-03]``."""
     return str(_nodeset_of(names))
+
+
+def members(nodes: str, roster: Collection[str]) -> tuple[NodeName, ...]:
+    """Those on the roster that a trigger's node set names, in natural order; it may be longer than an expression.
+
+    Raises `TargetError`, and `NoTargetError` when there are none.
+    """
+    found = set(roster) if nodes == EVERY_NODE else set(roster).intersection(_measured(nodes))
+    if not found:
+        raise NoTargetError(f"target {_short(nodes)!r} matches no node (`nanoexec nodes list` shows the roster)")
+    return _sorted(found)
 
 
 def covers(expression: str, nodes: str) -> bool:

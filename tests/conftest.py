@@ -13,6 +13,7 @@ HUB_ONLY = [
     "integration/test_echo.py",
     "unit/hub/test_clerk.py",
     "unit/hub/test_joining.py",
+    "unit/hub/test_service.py",
     "unit/store",
     "unit/test_documents.py",
 ]

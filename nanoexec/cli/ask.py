@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from nanoexec.config import Paths
-from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, RefusedError, UnavailableError
+from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, RefusedError, UnavailableError, UsageError
 from nanoexec.wire import control, stream
 
 
@@ -48,9 +48,9 @@ class HubConnection:
         self._socket.close()
 
     def send(self, request: control.Request) -> None:
-        """Ask. Raises `UnavailableError`."""
+        """Ask. Raises `UsageError` for what no hub would read, `UnavailableError`."""
         try:
-            self._socket.sendall(stream.encode(request))
+            self._socket.sendall(_checked(request))
         except OSError as error:
             raise UnavailableError(f"the hub hung up: {error.strerror or error}") from None
 
@@ -88,6 +88,18 @@ class HubConnection:
                 raise UnavailableError("the hub hung up: it was stopped, or restarted")
             data += part
         return bytes(data)
+
+
+def _checked(request: control.Request) -> bytes:
+    """The message, once it is known to be readable: what an operator wrote has come in unchecked."""
+    try:
+        message = stream.encode(request)
+        control.decode_request(message[stream.HEADER :])
+    except UnicodeEncodeError as error:  # bytes in an argument that are no text, as Python keeps them
+        raise UsageError(f"{error.object[:80]!r} is not UTF-8") from None
+    except ProtocolError as error:
+        raise UsageError(f"this cannot be asked of the hub: {error}") from None
+    return message
 
 
 def _operators(path: Path) -> str:

@@ -167,14 +167,18 @@ def restore(
 def signing_key(file: Path = typer.Argument(..., metavar="FILE", help="Where to keep the new key.")) -> None:
     """Make an Ed25519 key to sign triggers with, and print the line for the nodes' agent.toml."""
     from nanoexec.cli import render
-    from nanoexec.errors import IdentityError
+    from nanoexec.errors import ConfigError, IdentityError
     from nanoexec.files import write_atomically
     from nanoexec.keys import signing
 
-    if file.exists():
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_there = file.exists()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be made: {error.strerror or error}") from None
+    if is_there:
         raise IdentityError(f"{file}: exists; a signing key is never overwritten")
     key = signing.make_signing_key()
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(file, key.encode(), 0o600)
     render.say(f'signers = ["{signing.public_line(key)}"]')
     sys.stdout.flush()

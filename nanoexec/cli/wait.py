@@ -10,7 +10,7 @@ from nanoexec.cli.ask import HubConnection
 from nanoexec.cli.options import Format
 from nanoexec.cli.tally import Tally
 from nanoexec.config import Paths
-from nanoexec.errors import ExitCode, ProtocolError
+from nanoexec.errors import ExitCode, ProtocolError, UnavailableError
 from nanoexec.model import FINAL, Delivery
 from nanoexec.target import fold
 from nanoexec.wire import control
@@ -58,12 +58,21 @@ def follow(hub: HubConnection, tally: Tally, output: Format) -> None:
     began = time.monotonic()
     with _progress(tally, shown=output is Format.TEXT) as advance:
         while tally.waiting(time.monotonic() - began):
-            reply = hub.receive(LOOK_EVERY)
+            reply = _next(hub, tally.trigger.id)
             if isinstance(reply, control.Progress):
-                tally.update(reply.deliveries)
+                # Who cancels on some nodes only is told of the others, too.
+                meant = tuple(delivery for delivery in reply.deliveries if delivery.node in tally.deliveries)
+                tally.update(meant)
                 if output is Format.JSONL:
-                    _print_lines(reply.deliveries)
+                    _print_lines(meant)
             advance()
+
+
+def _next(hub: HubConnection, id_: str) -> control.Reply | None:
+    try:
+        return hub.receive(LOOK_EVERY)
+    except UnavailableError as error:  # what it has accepted stands; to issue it anew would run it twice
+        raise UnavailableError(f"{error}; `nanoexec show {id_}` tells what becomes of it") from None
 
 
 def _print_lines(deliveries: tuple[Delivery, ...]) -> None:

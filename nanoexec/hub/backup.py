@@ -57,6 +57,8 @@ def back_up(paths: Paths, file: Path, now: float, *, force: bool = False) -> Kep
     """
     if os.path.lexists(file) and not force:
         raise ConfigError(f"{file}: is already there: choose another name, or replace it with --force")
+    if file.exists() and not file.is_file():  # /dev/stdout would be gone
+        raise ConfigError(f"{file}: is not a file, and is not replaced: choose another name")
     _config(paths)  # what could not be used could not be restored either
     credentials.load_ca(paths.hub_state)
     hub = certificate.describe(credentials.load_hub(paths.hub_state).certificate).name

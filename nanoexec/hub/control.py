@@ -5,7 +5,6 @@ into the history comes from the peer's uid.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import pwd
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, UnavailableError
 from nanoexec.hub.core import Answered
-from nanoexec.model import Delivery
+from nanoexec.model import MAX_REASON, Delivery
 from nanoexec.wire import control, stream
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("nanoexec.hub")
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 READ_WITHIN = 10.0  # seconds for a request to arrive
+UNREAD = 4 * stream.MAX_MESSAGE  # bytes of news that may wait for one who watches and does not read
 
 
 class ControlSocket:
@@ -56,16 +56,16 @@ class ControlSocket:
             await self._answer(request, by, reader, writer)
         except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
             self._hub.count("control_aborted")
+        except asyncio.CancelledError:  # the hub stops
+            return
         except ProtocolError as error:
             self._hub.count("control_frames_refused")
             _log.warning("control socket: %s asks what cannot be read: %s", by, error)
-            _tell(writer, control.Failed(reason=str(error), exit_code=ExitCode.UNABLE))
+            _tell(writer, _failed(error, ExitCode.UNABLE))
         except NanoexecError as error:
-            _tell(writer, control.Failed(reason=str(error), exit_code=error.exit_code))
+            _tell(writer, _failed(error, error.exit_code))
         finally:
-            with contextlib.suppress(ConnectionError):
-                await writer.drain()
-            writer.close()
+            writer.close()  # asyncio sends what is left; to wait for that is to wait for one who may never read
 
     async def _answer(
         self, request: control.Request, by: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -73,11 +73,11 @@ class ControlSocket:
         hub = self._hub
         match request:
             case control.Submit(wanted=wanted, watch=watch):
-                await self._watched(await hub.submit(wanted, by), reader if watch else None, writer)
+                await self._watched(await hub.submit(wanted, by), by, reader if watch else None, writer)
             case control.Issue(order=order, target=target, watch=watch):
-                await self._watched(await hub.issue(order, target, by), reader if watch else None, writer)
+                await self._watched(await hub.issue(order, target, by), by, reader if watch else None, writer)
             case control.Cancel(watch=watch):
-                await self._watched(await hub.cancel(request, by), reader if watch else None, writer)
+                await self._watched(await hub.cancel(request, by), by, reader if watch else None, writer)
             case _:
                 _tell(writer, await self._reply(request, by))
 
@@ -109,6 +109,7 @@ class ControlSocket:
     async def _watched(
         self,
         decision: Answered[control.Accepted | control.Cancelling],
+        by: str,
         reader: asyncio.StreamReader | None,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -116,6 +117,9 @@ class ControlSocket:
         trigger = decision.answer.trigger.id
 
         def tell(deliveries: tuple[Delivery, ...]) -> None:
+            if writer.transport.get_write_buffer_size() > UNREAD:
+                _log.warning("control socket: %s watches trigger %s and does not read: hung up", by, trigger)
+                writer.transport.abort()
             _tell(writer, control.Progress(deliveries=deliveries))
 
         self._hub.watchers.add(trigger, tell)
@@ -157,6 +161,14 @@ def caller(connection: socket.socket) -> str:
 async def read_message(reader: asyncio.StreamReader) -> bytes:
     """One framed message. Raises `ProtocolError`, `asyncio.IncompleteReadError`."""
     return await reader.readexactly(stream.length(await reader.readexactly(stream.HEADER)))
+
+
+def _failed(error: NanoexecError, exit_code: ExitCode) -> control.Failed:
+    """An error in as many words as the other side takes."""
+    reason = str(error)
+    return control.Failed(
+        reason=reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 3]}...", exit_code=exit_code
+    )
 
 
 def _tell(writer: asyncio.StreamWriter, reply: control.Reply) -> None:

@@ -28,10 +28,11 @@ from nanoexec.model import (
 )
 from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, TriggerIssued
 from nanoexec.wire import network
-from nanoexec.wire.control import Accepted, Cancelling, Prepared, Wanted
+from nanoexec.wire.control import MAX_LIFETIME, Accepted, Cancelling, Prepared, Wanted
 
 SILENT_AFTER: Final = 2.5  # beacon intervals without a word until a node counts as away
 OFFERS_AT_ONCE: Final = 512 << 10  # bytes of orders in one welcome
+CANCELLED_AT_ONCE: Final = 1000  # nodes in one frame: whatever their names, a node reads a set of so many
 ISSUED_WITHIN: Final = 600.0  # seconds between preparing a trigger and issuing it, signed
 _A_co = TypeVar("_A_co", covariant=True)
 
@@ -199,6 +200,8 @@ class HubCore:
             raise RefusedError(f"trigger {trigger.id} says that {trigger.by} issues it, but it is {by} who asks")
         if not now.wall - ISSUED_WITHIN <= trigger.issued <= now.wall + 1 or trigger.expires <= now.wall:
             raise RefusedError(f"trigger {trigger.id} was not prepared just now: prepare and sign it anew")
+        if trigger.expires > trigger.issued + MAX_LIFETIME:
+            raise RefusedError(f"trigger {trigger.id} lives for longer than {MAX_LIFETIME / 86400:.0f} days")
         if stored or self.ledger.get(trigger.id) is not None:
             raise RefusedError(f"trigger {trigger.id} has been issued already")
         return self._issue(trigger, order, expression, (), now)
@@ -207,7 +210,7 @@ class HubCore:
         self, trigger: Trigger, order: Order, expression: str, unknown: tuple[str, ...], now: Instant
     ) -> Answered[Accepted]:
         """Store it, then publish it: once to ALL, or to the one node that it is for."""
-        nodes = target.resolve(trigger.nodes, self.roster.names(), {}).nodes
+        nodes = target.members(trigger.nodes, self.roster.names())
         here = tuple(node for node in nodes if self.roster.is_connected(node))
         away = tuple(node for node in nodes if not self.roster.is_connected(node))
         states = dict.fromkeys(here, DeliveryState.SENT) | dict.fromkeys(away, DeliveryState.PENDING)
@@ -318,26 +321,29 @@ class HubCore:
         return self.ledger.move(entry.trigger.id, node, DeliveryState.SENT, now.wall)
 
     def _cancel_again(self, entry: Entry, nodes: Sequence[str], now: Instant) -> list[bytes]:
-        """The frames that ask these nodes to take a trigger back (one for each who asked); others will follow."""
+        """The frames that ask these nodes to take a trigger back, apart for each who asked; others will follow."""
         frames = []
         for by in sorted({entry.cancels[node] for node in nodes}):
             group = [node for node in nodes if entry.cancels[node] == by]
             for node in group:
                 self.ledger.schedule_retry(entry.trigger.id, node, now.steady)
-            wish = network.Cancellation(
-                epoch=self.epoch,
-                sequence=self.sequence,
-                time=now.wall,
-                trigger=entry.trigger.id,
-                action=entry.trigger.action,
-                nodes=target.fold(group),
-                expires=entry.trigger.expires,
-                issuer=entry.trigger.by,
-                by=by,
-            )
-            topic = network.topic_of(group[0]) if len(group) == 1 else network.TOPIC_ALL
-            frames.append(network.publish(topic, wish))
+            parts = (group[start : start + CANCELLED_AT_ONCE] for start in range(0, len(group), CANCELLED_AT_ONCE))
+            frames += [self._cancellation(entry, part, by, now) for part in parts]
         return frames
+
+    def _cancellation(self, entry: Entry, nodes: Sequence[str], by: str, now: Instant) -> bytes:
+        wish = network.Cancellation(
+            epoch=self.epoch,
+            sequence=self.sequence,
+            time=now.wall,
+            trigger=entry.trigger.id,
+            action=entry.trigger.action,
+            nodes=target.fold(nodes),
+            expires=entry.trigger.expires,
+            issuer=entry.trigger.by,
+            by=by,
+        )
+        return network.publish(network.topic_of(nodes[0]) if len(nodes) == 1 else network.TOPIC_ALL, wish)
 
     def _frame(self, topic: bytes, entry: Entry, now: Instant) -> bytes:
         offer = network.Offer(id=entry.trigger.id, order=entry.order)

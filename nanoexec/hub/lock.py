@@ -12,8 +12,14 @@ from nanoexec.files import give_to_owner_of
 
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Hold ``hub.lock`` in ``state``, which must be there. Raises `UnavailableError` while another process does."""
-    descriptor = os.open(state / "hub.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold ``hub.lock`` in ``state``, which must be there. Raises `UnavailableError` while another process does, or
+    if this user may not.
+    """
+    file = state / "hub.lock"
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UnavailableError(f"{file}: cannot be opened: {error.strerror or error}") from None
     try:
         give_to_owner_of(state, descriptor)  # root restores for the hub's own account
         try:

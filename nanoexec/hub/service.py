@@ -27,7 +27,7 @@ from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
 from nanoexec.hub.watch import Watchers
 from nanoexec.keys import token
-from nanoexec.model import Instant, Node, Order, identifier
+from nanoexec.model import Delivery, Instant, Node, Order, Run, identifier
 from nanoexec.record import Change, Lapse, RunReported, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import Store
 from nanoexec.transport import Exchange, HubTransport, Peer
@@ -156,8 +156,16 @@ class Hub:
             _log.warning("%s: %s", peer.name, error)
             return network.encode(network.Denied(reason=str(error), time=self._now().wall))
         self.count("questions")
-        recalled = await self._recall(self.clerk.core.unknown_triggers(question))
-        decision = await self.clerk.decide(lambda core: core.ask(peer.name, question, self._now(), recalled))
+        unknown = self.clerk.core.unknown_triggers(question)
+        recalled = await self._recall(unknown)
+
+        def ask(core: HubCore) -> Answered[network.Answer]:
+            # One that was made anew meanwhile lacks what the one before remembered.
+            lost = [id_ for id_ in core.unknown_triggers(question) if id_ not in unknown]
+            found = [*recalled, *filter(None, map(self._store.stored_trigger, lost))]
+            return core.ask(peer.name, question, self._now(), found)
+
+        decision = await self.clerk.decide(ask)
         await self.publish(decision)
         return network.encode(decision.answer)
 
@@ -230,10 +238,20 @@ class Hub:
     async def cancel(self, request: control.Cancel, by: str) -> Answered[control.Cancelling]:
         """Take a trigger back. The caller publishes the decision. Raises as `HubCore.cancel`."""
         id_ = await self._read(lambda: self._store.trigger_id(request.id))
-        recalled = [] if self.clerk.core.ledger.keep(id_) else await self._recall([id_])
-        decision = await self.clerk.decide(lambda core: core.cancel(id_, by, request.nodes, self._now(), recalled))
+        recalled = await self._recall([id_])
+        news: dict[str, Delivery] = {}  # a run may end in the very commit, before anybody can watch for it
+
+        def note(deliveries: Sequence[Delivery]) -> None:
+            news.update({delivery.node: replace(delivery, run=None) for delivery in deliveries})
+
+        self.watchers.add(id_, note)
+        try:
+            decision = await self.clerk.decide(lambda core: core.cancel(id_, by, request.nodes, self._now(), recalled))
+        finally:
+            self.watchers.remove(id_, note)
         _log.info("trigger %s cancelled%s by %s", id_, f" on {request.nodes}" if request.nodes else "", by)
-        return decision
+        deliveries = tuple(news.get(delivery.node, delivery) for delivery in decision.answer.deliveries)
+        return replace(decision, answer=replace(decision.answer, deliveries=deliveries))
 
     async def prove(self, request: control.Prove) -> control.Proof:
         """What the store has of one delivery. Raises `UsageError`."""
@@ -335,19 +353,27 @@ class Hub:
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
 
 
-def _shortened(runs: Sequence[RunReported]) -> tuple[RunReported, ...]:
+def _shortened(reports: Sequence[RunReported]) -> tuple[RunReported, ...]:
     """As `_within_a_message`."""
-    share = stream.MAX_MESSAGE // 2 // max(1, len(runs))
-    return tuple(replace(each, run=replace(each.run, output=each.run.output.shortened(share))) for each in runs)
+    runs = _fitting([each.run for each in reports])
+    return tuple(replace(each, run=run) for each, run in zip(reports, runs, strict=True))
 
 
 def _within_a_message(detail: TriggerDetail) -> TriggerDetail:
-    """With outputs so short that all of them fit into one answer; each says how much of it was cut."""
-    share = stream.MAX_MESSAGE // 2 // max(1, len(detail.deliveries))
+    """With so little of each run that all of them fit into one answer."""
+    runs = iter(_fitting([delivery.run for delivery in detail.deliveries if delivery.run is not None]))
     deliveries = tuple(
-        replace(delivery, run=replace(delivery.run, output=delivery.run.output.shortened(share)))
-        if delivery.run is not None
-        else delivery
-        for delivery in detail.deliveries
+        delivery if delivery.run is None else replace(delivery, run=next(runs)) for delivery in detail.deliveries
     )
     return replace(detail, deliveries=deliveries)
+
+
+def _fitting(runs: Sequence[Run]) -> list[Run]:
+    """With outputs that take half a message; each says how much of it was cut. And without the words of their commands
+    where these are too many: every run of a trigger has them anew.
+    """
+    share = stream.MAX_MESSAGE // 2 // max(1, len(runs))
+    words = sum(len(word.encode()) for run in runs for word in (*run.command, *run.arguments.values()))
+    if words > stream.MAX_MESSAGE // 8:
+        runs = [replace(run, command=(), arguments={}) for run in runs]
+    return [replace(run, output=run.output.shortened(share)) for run in runs]

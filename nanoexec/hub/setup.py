@@ -33,17 +33,19 @@ def create(paths: Paths, name: str) -> list[str]:
     """Make everything and say what was made. An existing configuration stays as it is.
 
     Raises `UsageError` for a name that no hub can have, `IdentityError` when this hub has an identity already, and
-    `ConfigError` when its configuration is at fault or has another name.
+    `ConfigError` when its configuration is at fault or has another name, or when a directory cannot be made.
     """
     try:
         msgspec.convert({"name": name}, HubConfig)
     except msgspec.ValidationError:
         raise UsageError(f"{name!r} cannot be a hub's name: use its host name, such as hub.example.org") from None
-    _check_present(paths.hub_config, name)
+    try:
+        paths.hub_config.parent.mkdir(parents=True, exist_ok=True)
+        _check_present(paths.hub_config, name)
+    except OSError as error:
+        raise ConfigError(f"{paths.hub_config}: cannot be made: {error.strerror or error}") from None
     now = time.time()
     authority = ca.make_ca(name, now)
-    for directory in (paths.hub_state, paths.hub_config.parent):
-        directory.mkdir(parents=True, exist_ok=True)
     credentials.write_hub(paths.hub_state, authority, ca.make_hub_certificate(authority, name, now))
     said = [f"made the hub {name}: its keys are in {paths.hub_state}"]
     if paths.hub_config.exists():

@@ -12,7 +12,8 @@ from nanoexec.model import ActionName, Arguments, Delivery, Node, NodeName, Orde
 from nanoexec.record import Chain, HistoryEntry, Lapse, RunReported, TriggerDetail
 from nanoexec.wire import stream
 
-Lifetime = Annotated[float, msgspec.Meta(gt=0, le=30 * 86400)]
+MAX_LIFETIME: Final = 30 * 86400.0  # seconds
+Lifetime = Annotated[float, msgspec.Meta(gt=0, le=MAX_LIFETIME)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 

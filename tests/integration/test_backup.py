@@ -222,6 +222,21 @@ def test_a_database_of_a_newer_version_is_refused_before_anything_is_touched(hub
     assert not (tmp_path / "new/etc/nanoexec/hub.toml").exists()
 
 
+def test_a_lock_that_cannot_be_had_is_one_clear_line(hub: Paths, tmp_path: Path) -> None:
+    back_up(hub, tmp_path / "hub.tar", NOW)
+    (hub.hub_state / "hub.lock").mkdir()  # as good as one of somebody else's, which stops no root
+    with pytest.raises(NanoexecError, match=r"hub\.lock: cannot be opened: Is a directory$"):
+        restore(hub, tmp_path / "hub.tar", NOW, force=True)
+
+
+def test_what_is_not_a_file_is_never_replaced(hub: Paths, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "fifo", tmp_path):
+        with pytest.raises(ConfigError, match="is not a file, and is not replaced"):
+            back_up(hub, place, NOW, force=True)
+    assert (tmp_path / "fifo").is_fifo()
+
+
 def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hub.tar")
     with pytest.raises(ConfigError, match="is not a file"):

@@ -12,7 +12,7 @@ import pytest
 
 from nanoexec.errors import ExitCode
 from nanoexec.model import Cause, DeliveryState, Outcome
-from nanoexec.record import HistoryEntry
+from nanoexec.record import HistoryEntry, TriggerDetail
 from nanoexec.wire import control, stream
 from tests.support.command_line import ENVIRONMENT, command, nanoexec_command
 from tests.support.fake_hub import ID, answering, fake_hub, make_delivery, make_trigger
@@ -49,6 +49,52 @@ def test_a_command_line_that_cannot_be_meant_exits_with_2_and_says_why(tmp_path:
     assert done.stdout == ""
     assert done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("trigger", "ALL:uptime", "-a", "name=\udcff"), r"'\udcff' is not UTF-8"),
+        (("exec", "ALL", "--", "echo", "caf\udce9"), r"'caf\udce9' is not UTF-8"),
+        (("show", "\udcff"), "is not UTF-8"),
+        (("cancel", "3f9k", "--nodes", "\udcff"), "is not UTF-8"),
+        (("history", "--node", "a b"), "node"),
+        (("history", "--action", "A B"), "action"),
+        (("overdue", "A B"), "action"),
+        (("nodes", "revoke", "a b"), "node"),
+        (("hub", "token", "--node", "a b"), "node"),
+        (("hub", "token", "--ttl", "31d"), "lifetime"),
+    ],
+)
+def test_what_no_hub_would_read_is_not_asked_and_exits_with_2(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        connection.sendall(stream.encode(control.Done(note="it was asked")))
+
+    with fake_hub(tmp_path, script):
+        done = nanoexec_command(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+def test_a_cancellation_on_some_nodes_is_not_judged_by_the_others(tmp_path: Path) -> None:
+    meant, other = make_delivery("web1", S.RUNNING), make_delivery("web2", S.FINISHED, Outcome.SUCCEEDED)
+    news = (make_delivery("web3", S.RUNNING), other, make_delivery("web1", S.FINISHED, Outcome.CANCELLED))
+    detail = TriggerDetail(trigger=make_trigger(), target="ALL", deliveries=news)
+
+    def script(connection: socket.socket, request: control.Request) -> None:
+        if isinstance(request, control.Show):
+            answering(control.Shown(trigger=detail))(connection, request)
+        else:
+            told = control.Cancelling(trigger=make_trigger(), deliveries=(meant,))
+            answering(told, *(control.Progress(deliveries=(each,)) for each in news))(connection, request)
+
+    with fake_hub(tmp_path, script):
+        done = nanoexec_command(tmp_path, "cancel", ID, "--nodes", "web1", "-o", "jsonl")
+    assert [json.loads(line)["node"] for line in done.stdout.splitlines()] == ["web1"]
+    assert done.returncode == ExitCode.OK
 
 
 def _without_root(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -113,6 +159,7 @@ def test_a_hub_that_dies_while_we_wait_is_said_and_is_no_success(tmp_path: Path)
         done = nanoexec_command(tmp_path, "trigger", "ALL:uptime")
     assert done.returncode == ExitCode.UNABLE
     assert "the hub hung up" in done.stderr
+    assert f"`nanoexec show {ID}` tells what becomes of it" in done.stderr
 
 
 def interrupted(root: Path, replies: tuple[control.Reply, ...], *words: str) -> tuple[int, str]:

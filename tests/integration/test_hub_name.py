@@ -1,5 +1,6 @@
 """A hub's name is that of its certificate; what hub.toml says of it may only agree."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from nanoexec.config import Paths
 from nanoexec.errors import ConfigError, IdentityError
 from nanoexec.hub.setup import create, next_step
 from nanoexec.keys.credentials import HUB_KEY
-from tests.support.command_line import nanoexec_command
+from tests.support.command_line import ENVIRONMENT, command, nanoexec_command
 from tests.support.fleet import Fleet, assert_one_line
 
 NAME = "hub.example.org"
@@ -53,6 +54,21 @@ def test_a_hub_is_not_made_under_another_name_than_its_file_has(paths: Paths) ->
     create(paths, NAME)
     with pytest.raises(IdentityError, match="never overwritten"):
         create(paths, NAME)
+
+
+def test_what_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()  # in the way of a directory, as a right that is missing would be
+    made = nanoexec_command(tmp_path / "file", "hub", "init", "--name", NAME)
+    assert_one_line(made, 1, "hub.toml: cannot be made: Not a directory")
+    words = command(tmp_path, "hub", "signing-key", str(tmp_path / "file/key"))
+    key = subprocess.run(
+        [word for word in words if word not in ("--root", str(tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert_one_line(key, 1, "file/key: cannot be made: File exists")
 
 
 def test_the_next_step_is_the_unit_where_there_is_one(paths: Paths) -> None:

@@ -1,5 +1,7 @@
 """Which nodes an expression means."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -219,6 +221,17 @@ def test_what_is_to_be_signed_is_compared_with_what_was_asked_for(
     assert target.covers(expression, folded) is covered
 
 
+def test_the_members_of_a_triggers_set_are_those_on_the_roster_however_long_it_is() -> None:
+    names = ["".join(word) + "x" * 200 for word in itertools.product("abcde", repeat=3)]
+    assert set(target.members(target.fold([*names, "gone"]), [*names, "other"])) == set(names)
+    assert target.members("ALL", ["web10", "web9"]) == ("web9", "web10")
+    for nodes in ("web1", "web*", "@web"):
+        with pytest.raises(NoTargetError, match="matches no node"):
+            target.members(nodes, ["web2"])
+    with pytest.raises(TargetError):
+        target.members("", ["web2"])
+
+
 @pytest.mark.parametrize("text", ["ALL:uptime", "web[1-3]:uptime", "a:b:uptime"])
 def test_target_and_action_are_parted_at_the_last_colon(text: str) -> None:
     assert target.split_trigger(text) == (text.removesuffix(":uptime"), "uptime")
@@ -240,6 +253,13 @@ def test_folding_loses_no_node_and_invents_none(meant: set[str]) -> None:
     assert set(target.resolve(folded, meant | {"web1"}, {}).nodes) == meant
     assert all(target.contains(folded, name) for name in meant)
     assert target.covers(folded, folded)
+
+
+def test_numbers_in_names_may_be_as_long_as_names_allow() -> None:
+    meant = {"vm-20240101120000000001", "vm-20240101120000000002", "a" + "9" * 100, "9" * 100 + "-" + "8" * 100}
+    folded = target.fold(meant)
+    assert set(target.resolve(folded, meant | {"vm-20240101120000000003"}, {}).nodes) == meant
+    assert all(target.contains(folded, name) for name in meant)
 
 
 texts = st.text(max_size=20) | st.text("ab1019[]-/,.*?@!_ &^%:", max_size=16)

@@ -9,6 +9,7 @@ from nanoexec.model import Cause, Delivery, DeliveryState, Outcome, Output, Run
 from nanoexec.record import (
     DeliveryCancelled,
     HistoryEntry,
+    NodeJoined,
     RunReported,
     StoredTrigger,
     TriggerDetail,
@@ -247,6 +248,22 @@ def test_what_is_old_and_over_is_forgotten_and_the_rest_is_not(store: Store) -> 
     with pytest.raises(UsageError):
         store.trigger("a")
     assert store.purge(50.0) == 0
+
+
+def test_what_was_taken_back_is_not_forgotten_before_its_expiry_is_as_old(store: Store) -> None:
+    store.commit([issued("a", "web1", at=10.0), moved("a", "web1", S.CANCELLED, 11.0)])  # expires at 70
+    assert store.purge(70.0) == 0
+    assert [stored.trigger.id[0] for stored in store.open_triggers()] == ["a"], "a node that returns must hear of it"
+    assert store.purge(71.0) == 1
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 499, 501])
+def test_a_purge_works_whatever_the_size_of_the_fleet(store: Store, nodes: int) -> None:
+    store.commit([NodeJoined(f"web{number}", identifier(f"k{number:03}"), 1.0) for number in range(nodes)])
+    for trigger in "ab":
+        names = [f"web{number}" for number in range(nodes)]
+        store.commit([issued(trigger, *names, at=10.0), *(moved(trigger, name, S.EXPIRED, 11.0) for name in names)])
+    assert store.purge(50.0) == 2
 
 
 def test_a_purge_goes_on_until_everything_old_is_gone(store: Store) -> None:

@@ -1,5 +1,7 @@
 """Taking a trigger back: what the hub concludes at once, whom it asks, and how long."""
 
+import itertools
+
 import pytest
 
 from nanoexec.errors import NoTargetError, UsageError
@@ -7,6 +9,7 @@ from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.ledger import LOST_AFTER
 from nanoexec.model import DeliveryState, Order, Outcome, Trigger
 from nanoexec.record import DeliveryCancelled, StoredTrigger
+from nanoexec.target import contains
 from nanoexec.wire import network
 from nanoexec.wire.control import Cancelling
 from tests.unit.hub.made import START, ack, at, core_of, hello, id_of, moves, report, run, said_hello, state_of, submit
@@ -178,6 +181,18 @@ def test_what_two_people_cancelled_is_asked_for_in_the_name_of_each() -> None:
     submit(core)
     cancel(core, nodes="web1", by="alice")
     assert asked(cancel(core, by="bob")) == [("web1", "web1", "alice"), ("ALL", "web[2-3]", "bob")]
+
+
+def test_a_fleet_of_names_that_cannot_be_folded_is_asked_in_sets_that_every_node_reads() -> None:
+    letters = itertools.islice(itertools.product("abcdefghijklmnop", repeat=3), 2500)
+    names = ["".join(word).ljust(253, "x") for word in letters]
+    core = core_of(*names)
+    submit(core)
+    decision = cancel(core, seconds=0.0)
+    for frames in (decision.frames, core.tick(at(3.1)).frames):
+        told = [nodes for _, nodes, _ in asked(Decision(frames=frames))]
+        assert sorted(",".join(told).split(",")) == names
+        assert all(contains(nodes, nodes.rpartition(",")[2]) for nodes in told)
 
 
 def stored(state: DeliveryState) -> StoredTrigger:

@@ -1,13 +1,16 @@
 """From an operator's wish to a trigger that is on disk, and on its way."""
 
+import itertools
 import re
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from nanoexec.errors import NoTargetError, ProtocolError, RefusedError, TargetError, UsageError
 from nanoexec.model import DeliveryState, Order, Trigger
 from nanoexec.wire import network
+from nanoexec.wire.control import MAX_LIFETIME
 from tests.unit.hub.made import START, at, core_of, hello, id_of, issued, published, report, submit, wanted
 
 NODES = ("db1", "web1", "web2")
@@ -135,6 +138,12 @@ def prepared(core: Any, target: str = "web*", by: str = "ann", seconds: float = 
     return Order(core.prepared(wanted(target), by, id_of("s1"), at(seconds)).body, b"s" * 64)
 
 
+def test_a_set_of_many_names_that_cannot_be_folded_is_issued_though_nobody_could_have_written_it() -> None:
+    names = ["".join(word).ljust(100, "x") for word in itertools.product("abcdefg", repeat=3)]
+    core = core_of(*names, "db1")
+    assert len(submit(core, target="*x").answer.nodes) == len(names)
+
+
 def test_preparing_stores_and_publishes_nothing() -> None:
     core = core_of(*NODES)
     prepared(core)
@@ -163,6 +172,15 @@ def test_a_signed_trigger_that_was_not_prepared_just_now_is_refused(seconds: flo
     core = core_of(*NODES)
     with pytest.raises(RefusedError, match="was not prepared just now: prepare and sign it anew"):
         core.issue(prepared(core), "web*", "ann", at(seconds))
+
+
+def test_a_signed_trigger_lives_no_longer_than_one_that_is_not_signed() -> None:
+    core = core_of(*NODES)
+    month = core.prepared(wanted("web*", lifetime=MAX_LIFETIME), "ann", id_of("s1"), at(0.1)).body
+    assert core.issue(Order(month, b"s" * 64), "web*", "ann", at(0.2)).answer.nodes
+    longer = replace(network.decode_trigger(month), id=id_of("s2"), expires=START + MAX_LIFETIME + 1)
+    with pytest.raises(RefusedError, match=f"trigger {id_of('s2')} lives for longer than 30 days"):
+        core.issue(Order(network.encode_trigger(longer), b"s" * 64), "web*", "ann", at(0.2))
 
 
 def test_a_signed_trigger_prepared_long_ago_is_refused_even_if_it_lives_on() -> None:
