@@ -1,6 +1,7 @@
 """Small files, read with a clear error and written so that a crash leaves the old or the new one, never a third."""
 
 import os
+import stat
 from pathlib import Path
 
 from nanoexec.errors import ConfigError
@@ -12,6 +13,18 @@ def read_bytes(path: Path, what: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot read {what}: {error.strerror or error}") from None
+
+
+def read_regular(file: Path) -> bytes:
+    """The content of a regular file. Raises `OSError`; reads nothing else, and waits for nobody.
+
+    For what somebody else may have put there: a FIFO would keep whoever opens it.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "not a regular file")
+        return opened.read()
 
 
 def write_atomically(path: Path, data: bytes, mode: int) -> None:

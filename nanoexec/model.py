@@ -13,6 +13,9 @@ ID_LENGTH: Final = 16
 ID_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 MAX_REASON: Final = 1000
 MAX_ORDER: Final = 64 << 10  # bytes of a trigger
+MAX_ACTIONS: Final = 1000  # of one node
+MAX_RUNS: Final = 256  # in one report
+MAX_LIFETIME: Final = 30 * 86400.0  # seconds of a trigger; the journal relies on it when it forgets
 
 # ClusterShell reads no number of more than a hundred digits, and one such name would spoil every set that it is in.
 NodeName = Annotated[str, msgspec.Meta(pattern=r"^(?!.*\d{101})[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
@@ -174,7 +177,7 @@ class Run(Value, frozen=True):
     id: Identifier
     action: ActionName
     cause: Cause
-    by: str
+    by: Name
     requested: Moment
     change: Count = 0
     arguments: Arguments = {}

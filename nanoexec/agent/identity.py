@@ -8,7 +8,7 @@ import msgspec
 from nanoexec import settings
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import IdentityError
-from nanoexec.files import write_atomically
+from nanoexec.files import read_regular, write_atomically
 from nanoexec.keys import credentials
 from nanoexec.model import Credentials, Cursor, Value
 
@@ -44,7 +44,7 @@ def read_identity(paths: Paths) -> Identity:
 def read_cursor(file: Path) -> Cursor:
     """How far the journal has been relayed. A cursor that cannot be read costs a repetition, nothing else."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Cursor)
+        return msgspec.json.decode(read_regular(file), type=Cursor)
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return Cursor()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from nanoexec.errors import NanoexecError
-from nanoexec.files import write_atomically
+from nanoexec.files import read_regular, write_atomically
 from nanoexec.model import Value
 from nanoexec.runner.process import Process
 
@@ -34,7 +34,7 @@ def read(file: Path) -> LinkState | None:
     Raises `NanoexecError` when this user may not see it.
     """
     try:
-        return msgspec.json.decode(file.read_bytes(), type=LinkState)
+        return msgspec.json.decode(read_regular(file), type=LinkState)
     except PermissionError:
         raise NanoexecError(f"{file}: this user may not read it") from None
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):

@@ -8,11 +8,12 @@ the journal again.
 
 from typing import Final
 
-from nanoexec.model import Cursor, DeliveryState, Run
+from nanoexec.model import MAX_RUNS, Cursor, DeliveryState, Run
 from nanoexec.wire.network import Ack, Answer, Denied, Question, Report
 
 REPORT_SIZE: Final = 256 << 10  # bytes of one report, but at least one run
-_RUN_SIZE: Final = 1 << 10  # bytes of everything in a run but its output, command and arguments
+# Bytes of everything in a run but its output, command and arguments; and no report has more than `MAX_RUNS`.
+_RUN_SIZE: Final = REPORT_SIZE // MAX_RUNS
 REMEMBERED: Final = 1000  # runs that are known to be stored at the hub
 
 

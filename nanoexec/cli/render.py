@@ -2,6 +2,7 @@
 
 import enum
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ _COLOURS: Final = {
     "expired": _YELLOW,
     "cancelled": _YELLOW,
 }
+_CONTROLS: Final = re.compile("[\x7f-\x9f]")  # those that JSON allows in a text, and a terminal obeys
 _ORDER: Final = ("failed", "timed-out", "interrupted", "lost", "refused", "expired", "cancelled", "skipped")
 
 
@@ -39,7 +41,8 @@ def to_the_millisecond(seconds: float | None) -> str:
     """A time for comparing, local, with its date."""
     if seconds is None:
         return "-"
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    then = _local(seconds)
+    return then.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] if then else f"{seconds:.0f} s"
 
 
 def paint(text: str, word: str, *, colour: bool) -> str:
@@ -51,9 +54,19 @@ def moment(seconds: float | None) -> str:
     """A time for reading, local: the clock today, the date before."""
     if seconds is None:
         return "never"
-    then = datetime.fromtimestamp(seconds, UTC).astimezone()
+    then = _local(seconds)
+    if then is None:
+        return f"{seconds:.0f} s"
     today = datetime.now(UTC).astimezone().date()
     return then.strftime("%H:%M:%S" if then.date() == today else "%Y-%m-%d %H:%M")
+
+
+def _local(seconds: float) -> datetime | None:
+    """None for a time that has no date: a node may say any, and must not keep those of the others from being shown."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def verdict(delivery: Delivery) -> str:
@@ -116,10 +129,11 @@ def plain(value: Any) -> Any:
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """One JSON document on standard output."""
+    """One JSON document on standard output, which may be a terminal."""
     import json
 
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    sys.stdout.write(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
     sys.stdout.flush()
 
 

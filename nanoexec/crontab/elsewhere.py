@@ -14,8 +14,8 @@ from nanoexec.config import Paths
 from nanoexec.crontab.commands import Claims
 from nanoexec.crontab.editing import inside
 from nanoexec.crontab.lines import parse
-from nanoexec.crontab.places import read_regular
 from nanoexec.errors import ConfigError
+from nanoexec.files import read_regular
 from nanoexec.model import Value
 
 _PERIODS: Final = {

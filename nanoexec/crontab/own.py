@@ -14,10 +14,10 @@ from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.editing import inside
 from nanoexec.crontab.lines import Kind, Line, parse
 from nanoexec.crontab.locking import locked
-from nanoexec.crontab.places import MACHINE, OWN_FILE, read_regular
+from nanoexec.crontab.places import MACHINE, OWN_FILE
 from nanoexec.crontab.scan import crontabs, unjournaled
 from nanoexec.errors import ConfigError, UsageError
-from nanoexec.files import sync_directory, write_atomically
+from nanoexec.files import read_regular, sync_directory, write_atomically
 from nanoexec.model import ActionName, Value
 from nanoexec.schedule import Schedule, every, splay
 

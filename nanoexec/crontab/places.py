@@ -17,6 +17,7 @@ from nanoexec.config import Paths
 from nanoexec.crontab.editing import inside
 from nanoexec.crontab.lines import Kind, Line, parse
 from nanoexec.errors import ConfigError
+from nanoexec.files import read_regular
 from nanoexec.model import Value
 
 MACHINE: Final = Path("/")
@@ -84,15 +85,6 @@ def spool_fault(file: Path, owner: str, paths: Paths) -> str:
         (mode != _PRIVATE, f"its mode is {mode:04o}, and cron wants 0600"),
     )
     return next((reason for fault, reason in faults if fault), _links(status))
-
-
-def read_regular(file: Path) -> bytes:
-    """The content of a regular file. Raises `OSError`; reads nothing else, and waits for nobody."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "not a regular file")
-        return opened.read()
 
 
 def _entries(directory: Path) -> list[Path]:

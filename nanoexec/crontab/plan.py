@@ -12,9 +12,10 @@ from nanoexec.config import Paths
 from nanoexec.crontab import records, spool
 from nanoexec.crontab.editing import inside, replace
 from nanoexec.crontab.locking import locked
-from nanoexec.crontab.places import Crontab, read_regular
+from nanoexec.crontab.places import Crontab
 from nanoexec.crontab.records import Adoption
 from nanoexec.errors import ConfigError
+from nanoexec.files import read_regular
 from nanoexec.model import Value
 
 

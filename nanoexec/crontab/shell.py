@@ -72,9 +72,16 @@ def simple_commands(text: str, shell: str = "/bin/sh") -> tuple[Simple, ...]:
         raise UsageError("it has a carriage return, which the shell takes for part of a word")
     if (plain := _PLAIN.fullmatch(text)) and not _KEYWORDS.match(text):
         return (Simple(tuple(Word(word) for word in plain["words"].split()), (0,)),)
+    try:
+        return _read(text, bash=shell.rpartition("/")[2] in _BASH_LIKE)
+    except RecursionError:  # of quotes in expansions in quotes; any user can write such a line
+        raise UsageError("it is nested too deep to be read here") from None
+
+
+def _read(text: str, *, bash: bool) -> tuple[Simple, ...]:
     reader = _Reader()
     redirection = ""
-    for token in _tokens(text, bash=shell.rpartition("/")[2] in _BASH_LIKE):
+    for token in _tokens(text, bash=bash):
         if redirection:
             if isinstance(token, Mark):
                 raise UsageError(f"it has {redirection + token.text!r}, which is not read here")

@@ -13,8 +13,9 @@ from typing import Final
 
 from nanoexec.config import Paths
 from nanoexec.crontab.editing import inside, replace
-from nanoexec.crontab.places import MACHINE, SPOOLS, Crontab, judged, read_regular, spool_fault
+from nanoexec.crontab.places import MACHINE, SPOOLS, Crontab, judged, spool_fault
 from nanoexec.errors import ConfigError
+from nanoexec.files import read_regular
 
 _SEARCH: Final = "/usr/bin:/bin:/usr/local/bin"
 _TIMEOUT: Final = 60.0  # seconds; crontab(1) may ask a directory server about the user

@@ -18,9 +18,9 @@ from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.crontab import status as crontab
 from nanoexec.doctor import local
-from nanoexec.errors import NanoexecError, StoreError
+from nanoexec.errors import ConfigError, NanoexecError, StoreError
 from nanoexec.fallback import AHEAD, Policy
-from nanoexec.files import read_bytes
+from nanoexec.files import read_regular
 from nanoexec.keys.credentials import NODE_CERTIFICATE
 from nanoexec.model import Cursor, Run, Value
 from nanoexec.runner.glance import Glance
@@ -165,8 +165,10 @@ def _cursor(paths: Paths) -> Cursor:
     if not _is_there(paths.cursor):
         return Cursor()
     try:
-        return msgspec.json.decode(read_bytes(paths.cursor, "how far the journal is relayed"), type=Cursor)
-    except (UnicodeDecodeError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_regular(paths.cursor), type=Cursor)
+    except PermissionError as error:
+        raise ConfigError(f"{paths.cursor}: cannot read how far the journal is relayed: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return Cursor()
 
 

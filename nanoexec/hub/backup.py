@@ -15,7 +15,7 @@ from typing import Final
 
 from nanoexec.config import HubConfig, Paths, parse_hub
 from nanoexec.errors import ConfigError
-from nanoexec.files import read_bytes, sync_directory, write_atomically
+from nanoexec.files import give_to_owner_of, read_bytes, sync_directory, write_atomically
 from nanoexec.hub import archive
 from nanoexec.hub.lock import locked
 from nanoexec.keys import certificate, credentials
@@ -139,12 +139,11 @@ def _put_aside(paths: Paths, present: list[Path], now: float) -> Path:
 def _put_in_place(paths: Paths, directory: Path) -> None:
     """The database first and the keys last: what a crash leaves in between is not taken for a hub."""
     database = directory / archive.DATABASE
-    owner = paths.hub_state.stat()
     with faults(paths.hub_store):
-        if os.geteuid() == 0:
-            os.chown(database, owner.st_uid, owner.st_gid)
-        descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
+        # The directory around it is the hub's: what stands here now may be a link that its account has made.
+        descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            give_to_owner_of(paths.hub_state, descriptor)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

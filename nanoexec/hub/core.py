@@ -28,7 +28,7 @@ from nanoexec.model import (
 )
 from nanoexec.record import Change, RunReported, StoredTrigger, TokenMade, TriggerIssued
 from nanoexec.wire import network
-from nanoexec.wire.control import MAX_LIFETIME, Accepted, Cancelling, Prepared, Wanted
+from nanoexec.wire.control import Accepted, Cancelling, Prepared, Wanted
 
 SILENT_AFTER: Final = 2.5  # beacon intervals without a word until a node counts as away
 OFFERS_AT_ONCE: Final = 512 << 10  # bytes of orders in one welcome
@@ -200,8 +200,6 @@ class HubCore:
             raise RefusedError(f"trigger {trigger.id} says that {trigger.by} issues it, but it is {by} who asks")
         if not now.wall - ISSUED_WITHIN <= trigger.issued <= now.wall + 1 or trigger.expires <= now.wall:
             raise RefusedError(f"trigger {trigger.id} was not prepared just now: prepare and sign it anew")
-        if trigger.expires > trigger.issued + MAX_LIFETIME:
-            raise RefusedError(f"trigger {trigger.id} lives for longer than {MAX_LIFETIME / 86400:.0f} days")
         if stored or self.ledger.get(trigger.id) is not None:
             raise RefusedError(f"trigger {trigger.id} has been issued already")
         return self._issue(trigger, order, expression, (), now)

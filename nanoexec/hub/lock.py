@@ -12,16 +12,18 @@ from nanoexec.files import give_to_owner_of
 
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Hold ``hub.lock`` in ``state``, which must be there. Raises `UnavailableError` while another process does, or
-    if this user may not.
+    """Hold ``hub.lock`` in ``state``, which must be there. Raises `UnavailableError` while another process does, or if
+    this user may not.
+
+    Root restores in a directory of the hub's account, and gives it the file: never one that a link leads to.
     """
     file = state / "hub.lock"
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise UnavailableError(f"{file}: cannot be opened: {error.strerror or error}") from None
     try:
-        give_to_owner_of(state, descriptor)  # root restores for the hub's own account
+        give_to_owner_of(state, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -28,7 +28,7 @@ from nanoexec.hub.roster import Roster
 from nanoexec.hub.watch import Watchers
 from nanoexec.keys import token
 from nanoexec.model import Delivery, Instant, Node, Order, Run, identifier
-from nanoexec.record import Change, Lapse, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.record import Change, HistoryEntry, Lapse, RunReported, StoredTrigger, TokenMade, TriggerDetail
 from nanoexec.store import Store
 from nanoexec.transport import Exchange, HubTransport, Peer
 from nanoexec.wire import control, network, stream
@@ -293,7 +293,7 @@ class Hub:
                 node=request.node, action=request.action, since=request.since, limit=request.limit
             )
         )
-        return control.History(entries=tuple(entries))
+        return control.History(entries=_brief(entries))
 
     async def overdue(self, request: control.AskOverdue) -> control.Overdue:
         """Where actions are overdue. Raises `UsageError` for an action that no node offers."""
@@ -351,6 +351,14 @@ class Hub:
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+
+
+def _brief(entries: Sequence[HistoryEntry]) -> tuple[HistoryEntry, ...]:
+    """As they are if they fit into one answer, else with short texts: no node can keep the others from being read."""
+    if 4 * sum(len(entry.reason) + len(entry.by) for entry in entries) <= stream.MAX_MESSAGE // 2:
+        return tuple(entries)
+    share = stream.MAX_MESSAGE // 4 // 4 // len(entries)  # characters, of four bytes at most
+    return tuple(replace(entry, reason=entry.reason[:share], by=entry.by[:share]) for entry in entries)
 
 
 def _shortened(reports: Sequence[RunReported]) -> tuple[RunReported, ...]:

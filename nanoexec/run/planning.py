@@ -9,8 +9,9 @@ from nanoexec.catalog import read_catalog
 from nanoexec.config import Paths
 from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.lines import Line, parse
-from nanoexec.crontab.places import read_regular, system_crontabs
+from nanoexec.crontab.places import system_crontabs
 from nanoexec.errors import UsageError
+from nanoexec.files import read_regular
 from nanoexec.run.plan import SPOOLS, Plan
 from nanoexec.schedule import Schedule
 from nanoexec.settings import read_agent

@@ -1,9 +1,10 @@
 """From an order to work: what the node itself makes of it, before anything starts.
 
-In this sequence: the signature (over bytes that nobody has parsed yet), the trigger, the action's name, what the action
-requires of the machine, the arguments, the user. Up to the trigger a fault leaves no trace, for there is no id to
-remember. After it, a refusal is journaled like a run: the hub has seen that id refused, so it must never start,
-whatever the configuration says by the time it comes again.
+In this sequence: the signature (over bytes that nobody has parsed yet), the trigger, whether it was signed for this
+node, the action's name, what the action requires of the machine, the arguments, the user. Up to the trigger a fault
+leaves no trace, for there is no id to remember; nor does what is for others. After it, a refusal is journaled like a
+run: the hub has seen that id refused, so it must never start, whatever the configuration says by the time it comes
+again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,10 @@ from msgspec.structs import replace
 from nanoexec.actions import Catalog, Manifest, OnBusy, bind
 from nanoexec.catalog import missing
 from nanoexec.config import AgentConfig
-from nanoexec.errors import RefusedError
-from nanoexec.model import EXEC, ActionOffer, Cause, Order, Run, Trigger, Value
+from nanoexec.errors import RefusedError, TargetError
+from nanoexec.model import EXEC, MAX_ACTIONS, ActionOffer, Cause, Order, Run, Trigger, Value
 from nanoexec.runner.command import PATH, Command, prepare
+from nanoexec.target import contains
 from nanoexec.wire.network import decode_trigger
 
 Verify = Callable[
@@ -51,6 +53,19 @@ def trigger_of(order: Order, config: AgentConfig, verify: Verify) -> Trigger:
     if config.signers:
         verify(config.signers, order.body, order.signature)
     return decode_trigger(order.body)
+
+
+def check_meant(trigger: Trigger, name: str) -> None:
+    """Raises `RefusedError` for a trigger that was signed for other nodes than this one, ``name``.
+
+    Every agent hears the orders for all nodes, and one that somebody has taken over could hand in any of them.
+    """
+    try:
+        meant = contains(trigger.nodes, name)
+    except TargetError as error:
+        raise RefusedError(f"trigger {trigger.id}: {error}") from None
+    if not meant:
+        raise RefusedError(f"trigger {trigger.id} was not signed for {name}")
 
 
 def horizon(config: AgentConfig, now: float) -> float:
@@ -92,12 +107,16 @@ def work(
 
 
 def offers(catalog: Catalog, config: AgentConfig, intervals: Mapping[str, float]) -> tuple[ActionOffer, ...]:
-    """The actions that this machine can run now. ``intervals`` is as `nanoexec.runner.rhythm.intervals` gives it."""
+    """The actions that this machine can run now, as many as a hub takes.
+
+    ``intervals`` is as `nanoexec.runner.rhythm.intervals` gives it.
+    """
     usable = (
         manifest for manifest in catalog.actions.values() if not missing(manifest, manifest.env.get("PATH", PATH))
     )
     adhoc = (ActionOffer(name=EXEC, summary="Run an ad-hoc command"),) if config.allow_exec else ()
-    return tuple(replace(manifest.offer, interval=intervals.get(manifest.name)) for manifest in usable) + adhoc
+    named = tuple(replace(manifest.offer, interval=intervals.get(manifest.name)) for manifest in usable)
+    return named[: MAX_ACTIONS - len(adhoc)] + adhoc
 
 
 def _adhoc(trigger: Trigger, config: AgentConfig) -> Manifest:

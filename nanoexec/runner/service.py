@@ -15,15 +15,16 @@ import msgspec
 from nanoexec.actions import Catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError
-from nanoexec.model import MAX_REASON, Order, Run, Trigger
+from nanoexec.model import MAX_ACTIONS, MAX_REASON, Order, Run, Trigger
 from nanoexec.runner.cancelling import cancel
 from nanoexec.runner.execution import execute
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.log import say
-from nanoexec.runner.order import Verify, Work, horizon, offers, requested, trigger_of, triggered_work
+from nanoexec.runner.order import Verify, Work, check_meant, horizon, offers, requested, trigger_of, triggered_work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.stopping import Stop
 from nanoexec.runner.supervision import Clock, Supervision, refuse
+from nanoexec.settings import read_agent
 from nanoexec.wire import stream
 from nanoexec.wire.runner import (
     Cancel,
@@ -71,7 +72,10 @@ class Service(msgspec.Struct, frozen=True):
         from nanoexec.runner.rhythm import intervals  # noqa: PLC0415 - the parent would carry it for every child
 
         actions = offers(self.catalog, self.config, intervals(self.paths, self.clock()))
-        _tell(connection, Described(actions=actions, faults=tuple(str(fault) for fault in self.catalog.faults)))
+        faults = tuple(str(fault) for fault in self.catalog.faults)
+        if len(self.catalog.actions) > MAX_ACTIONS:
+            faults += (f"{len(self.catalog.actions)} actions: the hub hears of {MAX_ACTIONS} of them",)
+        _tell(connection, Described(actions=actions, faults=faults))
 
     def maintain(self) -> None:
         """What is done when a runner starts, and whenever an agent asks what there is, every five minutes: settle the
@@ -100,6 +104,7 @@ class Service(msgspec.Struct, frozen=True):
         now = self.clock()
         try:
             trigger = trigger_of(order, self.config, self.verify)
+            self._check_meant(trigger)
             journal = self.open_journal()
             self._check_age(trigger, journal, now)
         except (RefusedError, ProtocolError) as error:
@@ -108,6 +113,19 @@ class Service(msgspec.Struct, frozen=True):
             _reject(connection, error, final=False)
         else:
             self._run(connection, journal, trigger, now)
+
+    def _check_meant(self, trigger: Trigger) -> None:
+        """Raises `RefusedError` for what was signed for others. Without signers it would be of no use: whoever hands an
+        order in could have written it. The name is read anew, for the node may have joined under another meanwhile.
+        """
+        if not self.config.signers:
+            return
+        try:
+            name = read_agent(self.paths).name
+        except ConfigError:
+            name = self.config.name
+        if name:
+            check_meant(trigger, name)
 
     def _check_age(self, trigger: Trigger, journal: Journal, now: float) -> None:
         """Raises `RefusedError` for what expired so long ago that the journal may have forgotten it: it may have run.

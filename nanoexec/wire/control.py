@@ -8,11 +8,21 @@ from typing import Annotated, Final
 
 import msgspec
 
-from nanoexec.model import ActionName, Arguments, Delivery, Node, NodeName, Order, Reason, Trigger, Value
+from nanoexec.model import (
+    MAX_LIFETIME,
+    ActionName,
+    Arguments,
+    Delivery,
+    Node,
+    NodeName,
+    Order,
+    Reason,
+    Trigger,
+    Value,
+)
 from nanoexec.record import Chain, HistoryEntry, Lapse, RunReported, TriggerDetail
 from nanoexec.wire import stream
 
-MAX_LIFETIME: Final = 30 * 86400.0  # seconds
 Lifetime = Annotated[float, msgspec.Meta(gt=0, le=MAX_LIFETIME)]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 

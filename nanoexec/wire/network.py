@@ -12,6 +12,9 @@ import msgspec
 
 from nanoexec.errors import ProtocolError
 from nanoexec.model import (
+    MAX_ACTIONS,
+    MAX_LIFETIME,
+    MAX_RUNS,
     ActionName,
     ActionOffer,
     Cursor,
@@ -99,7 +102,7 @@ class Hello(Message, frozen=True, tag="hello"):
 
     version: ShortText
     time: Moment
-    actions: tuple[ActionOffer, ...] | None = None
+    actions: Annotated[tuple[ActionOffer, ...], msgspec.Meta(max_length=MAX_ACTIONS)] | None = None
     epoch: Epoch = ""
     sequence: Sequence = 0
     cursor: Cursor | None = None
@@ -117,7 +120,7 @@ class Ack(Message, frozen=True, tag="ack"):
 class Report(Message, frozen=True, tag="report"):
     """Runs that have ended or were refused, whoever caused them."""
 
-    runs: tuple[Run, ...]
+    runs: Annotated[tuple[Run, ...], msgspec.Meta(max_length=MAX_RUNS)]
 
 
 class Bye(Message, frozen=True, tag="bye"):
@@ -259,6 +262,8 @@ def decode_trigger(body: bytes) -> Trigger:
         raise ProtocolError(f"trigger of {len(body)} bytes: {plain(error)}") from None
     if not trigger.issued <= trigger.expires < float("inf"):
         raise ProtocolError(f"trigger {trigger.id}: it expires before it was issued")
+    if trigger.expires - trigger.issued > MAX_LIFETIME + 1:  # what was added up in floating point may be a little more
+        raise ProtocolError(f"trigger {trigger.id}: it lives longer than {MAX_LIFETIME / 86400:.0f} days")
     return trigger
 
 

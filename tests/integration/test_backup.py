@@ -66,6 +66,38 @@ def test_a_restored_hub_is_the_same_but_for_the_join_tokens(hub: Paths, tmp_path
         assert store.tokens(0.0) == []
 
 
+def test_a_link_in_the_place_of_the_lock_leads_nobody_astray(hub: Paths, tmp_path: Path) -> None:
+    back_up(hub, tmp_path / "hub.tar", NOW)
+    new, elsewhere = Paths(root=tmp_path / "new"), tmp_path / "elsewhere"
+    new.hub_state.mkdir(parents=True)
+    (new.hub_state / "hub.lock").symlink_to(elsewhere)
+    with pytest.raises(NanoexecError) as raised:
+        restore(new, tmp_path / "hub.tar", NOW)
+    assert str(new.hub_state / "hub.lock") in str(raised.value)
+    assert not elsewhere.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_who_owns_the_hubs_directory_gets_no_file_from_elsewhere(
+    hub: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(hub, tmp_path / "hub.tar", NOW)
+    new, theirs = Paths(root=tmp_path / "new"), tmp_path / "theirs"
+    theirs.touch()
+    new.hub_state.mkdir(parents=True)
+    os.chown(new.hub_state, 12345, 12345)
+
+    def prepared_and_replaced(database: Path) -> tuple[int, tuple[str, ...]]:
+        database.unlink()
+        database.symlink_to(theirs)
+        return 1, ()
+
+    monkeypatch.setattr("nanoexec.hub.backup._prepared", prepared_and_replaced)
+    with pytest.raises(NanoexecError):
+        restore(new, tmp_path / "hub.tar", NOW)
+    assert theirs.stat().st_uid == 0
+
+
 def test_what_is_restored_is_as_private_as_it_was(hub: Paths, tmp_path: Path) -> None:
     back_up(hub, tmp_path / "hub.tar", NOW)
     new = Paths(root=tmp_path / "new")

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from nanoexec.keys import ca, credentials, token
-from nanoexec.model import Credentials, DeliveryState, Order, Outcome, Run, Trigger, identifier
+from nanoexec.model import MAX_ACTIONS, MAX_RUNS, ActionOffer, Credentials, DeliveryState, Order, Outcome, Run, Trigger, identifier
 from nanoexec.wire import network
 from tests.support.fleet import Fleet, FleetNode, assert_one_line, fleet_of, outcomes, wait_until, whoami
 
@@ -56,6 +56,12 @@ QUESTIONS = {
     "no number for a database": (network.encode(network.Report(runs=(run_of(change=2**63),))), "change"),
     "no duration": (network.encode(network.Report(runs=(run_of(duration=NAN),))), "duration"),
     "no status": (network.encode(network.Report(runs=(run_of(status=2**40),))), "status"),
+    "no user": (network.encode(network.Report(runs=(run_of(by="x" * 257),))), "by"),
+    "too many runs": (network.encode(network.Report(runs=(run_of(),) * (MAX_RUNS + 1))), "runs"),
+    "too many actions": (
+        network.encode(network.Hello(version="9", time=NOW, actions=(ActionOffer("a"),) * (MAX_ACTIONS + 1))),
+        "actions",
+    ),
     "no name": (frame({"kind": "report", "runs": [{"id": "../../etc"}]}), "request frame of "),
 }
 
@@ -131,6 +137,24 @@ def test_news_of_a_trigger_that_never_was_moves_nothing_and_stays_with_its_node(
     assert [answer["kind"] for answer in answers] == ["received"] * 3
     assert [entry["node"] for entry in fleet.history() if entry["id"] == "5" * 16] in ([], ["web1"])
     assert works(fleet)
+
+
+def test_nothing_that_one_node_reports_keeps_operators_from_reading(fleet: Fleet) -> None:
+    long, early = "\N{GRINNING FACE}" * 4000, -1e11  # as much as a reason can have, and a year that no calendar has
+
+    def runs(count: int) -> tuple[Run, ...]:
+        ids = [identifier(os.urandom(10)) for _ in range(count)]
+        said = {"action": "uptime", "cause": "local", "by": long[:256], "reason": long, "started": early}
+        return tuple(msgspec.structs.replace(run_of(id_), **said) for id_ in ids)
+
+    frames = [network.encode(network.Report(runs=runs(55))) for _ in range(20)]
+    assert {answer["kind"] for answer in say(fleet.nodes["web1"], *frames)} == {"received"}
+    entries = fleet.history("--limit", "10000")
+    assert sum(entry["cause"] == "local" for entry in entries) == 20 * 55
+    assert min(len(entry["reason"]) for entry in entries if entry["cause"] == "local") >= 100
+    for words, status in ((("history",), 0), (("show", entries[0]["id"]), 0), (("overdue", "uptime"), 3)):
+        done = fleet.run(*words, check=False)
+        assert (done.returncode, done.stderr, bool(done.stdout)) == (status, "", True), words
 
 
 def test_a_node_cannot_answer_for_another(fleet: Fleet) -> None:

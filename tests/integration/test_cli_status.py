@@ -77,6 +77,10 @@ def test_an_agent_that_is_stopped_says_so_and_an_open_run_shows() -> None:
         assert stopped["link"]["why"] == "the agent was stopped"
         (node.root / "var/lib/nanoexec/agent/cursor").write_bytes(b'{"journal": "\xff"}')
         assert standing(fleet, node)["waiting"] == 0, "a cursor that cannot be read is as none"
+        for left in ("cursor", "link"):  # what the agent's account may put there
+            (node.root / "var/lib/nanoexec/agent" / left).unlink()
+            os.mkfifo(node.root / "var/lib/nanoexec/agent" / left)
+        assert not standing(fleet, node)["agent"], "nobody waits for what will never be written"
 
 
 def test_a_node_that_has_joined_needs_no_configuration_of_its_own() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoexec.model import Order, Outcome
+from nanoexec.model import MAX_ACTIONS, Order, Outcome
 from nanoexec.runner.listening import bind
 from nanoexec.runner.stopping import STOP
 from nanoexec.wire import stream
@@ -326,6 +326,34 @@ def test_a_node_with_signers_runs_only_what_they_signed_and_journals_nothing_els
     assert (told.run.outcome, node.notes) == (Outcome.SUCCEEDED, ["ran"])
 
 
+def test_what_was_signed_for_other_nodes_does_not_run_on_this_one_whoever_hands_it_over(node: Node) -> None:
+    from nanoexec.keys.signing import make_signing_key, public_line, sign  # noqa: PLC0415 - as above
+
+    key = make_signing_key()
+    node.configure(signers=[public_line(key)], name="web1")
+    node.action("note", "echo $NANOEXEC_TRIGGER_ID >> $LEDGER")
+    node.start()
+
+    def hand_over(nodes: str) -> Rejected | Told:
+        order = make_order("note", nodes=nodes)
+        signed = Order(body=order.body, signature=sign(key, order.body))
+        reply = node.ask(Start(order=signed)).rest()[-1]
+        assert isinstance(reply, Rejected | Told)
+        return reply
+
+    for nodes in ("db1", "web[2-9]", "web[1", "web10"):
+        reply = hand_over(nodes)
+        assert isinstance(reply, Rejected), nodes
+        assert reply.final, nodes
+    with node.journal() as journal:
+        assert journal.changes(0, 10) == ((), False)
+    ran = [hand_over(nodes) for nodes in ("web1", "db1,web[1-3]", "ALL")]
+    node.configure(signers=[public_line(key)], name="web9")  # it has joined anew, and nobody told the runner
+    ran.append(hand_over("web9"))
+    assert node.notes == [told.run.id for told in ran if isinstance(told, Told)]
+    assert len(node.notes) == len(ran)
+
+
 def test_a_signer_that_is_no_key_stops_everything_until_it_is_mended(node: Node) -> None:
     node.configure(signers=["rubbish"])
     node.action("note", "echo ran >> $LEDGER")
@@ -536,6 +564,17 @@ def test_the_actions_that_the_machine_can_run_are_offered_and_faults_are_told(no
     assert "exec" in offered
     assert not {"lacking", "faulty"} & set(offered)
     assert any("faulty.toml: timeout" in fault for fault in described.faults)
+
+
+def test_more_actions_than_a_hub_takes_are_told_and_the_hub_hears_of_so_many(node: Node) -> None:
+    node.configure(allow_exec=True)
+    for number in range(MAX_ACTIONS):
+        node.action(f"a{number}", "true")
+    node.start()
+    (described,) = node.ask(Describe()).rest()
+    assert len(described.actions) == MAX_ACTIONS
+    assert described.actions[-1].name == "exec"
+    assert described.faults[-1].endswith(f" actions: the hub hears of {MAX_ACTIONS} of them")
 
 
 def test_a_changed_manifest_holds_for_the_next_order(node: Node) -> None:

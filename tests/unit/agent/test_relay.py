@@ -4,7 +4,7 @@ import pytest
 
 from nanoexec.agent.core import READ_RUNS, RECHECK
 from nanoexec.agent.outbox import REPORT_SIZE
-from nanoexec.model import Cause, Cursor, DeliveryState, Outcome, Output, Run
+from nanoexec.model import MAX_RUNS, Cause, Cursor, DeliveryState, Outcome, Output, Run
 from nanoexec.wire import network, runner
 from tests.unit.agent.made import (
     HUB,
@@ -213,6 +213,14 @@ def test_a_report_of_runs_that_printed_nothing_but_had_much_to_do_fits_as_well()
         assert len(network.encode(question)) <= network.MAX_FRAME
     assert reported(questions) == wordy
     assert len(questions) > 1
+
+
+def test_a_report_has_no_more_runs_than_the_hub_accepts() -> None:
+    core = welcomed()
+    journal(core, *(run(f"t{number:03}", number + 1) for number in range(MAX_RUNS + 1)))
+    sizes = [len(question.runs) for question in said(core) if isinstance(question, network.Report)]
+    assert sum(sizes) == MAX_RUNS + 1
+    assert max(sizes) <= MAX_RUNS
 
 
 def test_a_run_larger_than_a_report_goes_alone() -> None:

@@ -1,5 +1,6 @@
 """Results as text: folded, failures first, and without power over the operator's terminal."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -83,6 +84,22 @@ def test_any_text_becomes_printable_and_keeps_its_length(text: str) -> None:
     shown = render.printable(text)
     assert len(shown) == len(text)
     assert shown.replace("\t", "").isprintable()
+
+
+@pytest.mark.parametrize("seconds", [-1e11, -1e12, 3e11, 1e300])
+def test_a_time_that_no_calendar_has_is_shown_all_the_same(seconds: float) -> None:
+    assert render.moment(seconds) == render.to_the_millisecond(seconds) == f"{seconds:.0f} s"
+
+
+def test_json_on_a_terminal_cannot_drive_it_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "".join(map(chr, range(0x100))) + "Grüße \N{GRINNING FACE}"
+    render.print_json({"text": said}, indent=None)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"text": said}
+    assert "Grüße" in printed
+    assert render.printable(printed.rstrip("\n").replace("\xa0", "").replace("\xad", "")) == (
+        printed.rstrip("\n").replace("\xa0", "").replace("\xad", "")
+    )
 
 
 def test_a_cut_output_says_where_and_how_much_was_left_out() -> None:

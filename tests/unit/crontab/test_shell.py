@@ -93,6 +93,9 @@ def test_command_substitutions_are_kept_for_reading(text: str, inner: list[str] 
         ("a > ; b", "not read"),
         ("a\r", "carriage return"),
         ("a ;; b", "`;;`"),
+        ('"$(' * 330, "nested"),  # as much as fits into a line of Debian's cron
+        ('"$(' * 330 + "a" + ')"' * 330, "nested"),
+        ("a " + '"$(' * 30_000, "nested"),
     ],
 )
 def test_what_is_not_read_is_said(text: str, why: str) -> None:

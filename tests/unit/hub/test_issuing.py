@@ -5,12 +5,10 @@ import re
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from nanoexec.errors import NoTargetError, ProtocolError, RefusedError, TargetError, UsageError
 from nanoexec.model import DeliveryState, Order, Trigger
 from nanoexec.wire import network
-from nanoexec.wire.control import MAX_LIFETIME
 from tests.unit.hub.made import START, at, core_of, hello, id_of, issued, published, report, submit, wanted
 
 NODES = ("db1", "web1", "web2")
@@ -174,20 +172,20 @@ def test_a_signed_trigger_that_was_not_prepared_just_now_is_refused(seconds: flo
         core.issue(prepared(core), "web*", "ann", at(seconds))
 
 
-def test_a_signed_trigger_lives_no_longer_than_one_that_is_not_signed() -> None:
-    core = core_of(*NODES)
-    month = core.prepared(wanted("web*", lifetime=MAX_LIFETIME), "ann", id_of("s1"), at(0.1)).body
-    assert core.issue(Order(month, b"s" * 64), "web*", "ann", at(0.2)).answer.nodes
-    longer = replace(network.decode_trigger(month), id=id_of("s2"), expires=START + MAX_LIFETIME + 1)
-    with pytest.raises(RefusedError, match=f"trigger {id_of('s2')} lives for longer than 30 days"):
-        core.issue(Order(network.encode_trigger(longer), b"s" * 64), "web*", "ann", at(0.2))
-
-
 def test_a_signed_trigger_prepared_long_ago_is_refused_even_if_it_lives_on() -> None:
     core = core_of(*NODES)
     body = core.prepared(wanted("web*", lifetime=86400.0), "ann", id_of("s1"), at(0)).body
     with pytest.raises(RefusedError, match="was not prepared just now"):
         core.issue(Order(body, b"s" * 64), "web*", "ann", at(601))
+
+
+def test_a_signed_trigger_that_would_outlive_the_longest_is_refused() -> None:
+    core = core_of(*NODES)
+    longest = core.prepared(wanted("web*", lifetime=30 * 86400.0), "ann", id_of("s1"), at(0)).body
+    assert issued(core.issue(Order(longest, b"s" * 64), "web*", "ann", at(1)))
+    trigger = Trigger(id_of("s2"), "uptime", "web[1-2]", START, START + 31 * 86400, "ann")
+    with pytest.raises(ProtocolError, match="lives longer than 30 days"):
+        core.issue(Order(network.encode_trigger(trigger), b"s" * 64), "web*", "ann", at(1))
 
 
 def test_a_signed_trigger_is_issued_once() -> None:

@@ -57,5 +57,14 @@ def test_a_file_that_cron_ignores_promises_nothing(tmp_path: Path) -> None:
     assert intervals(Paths(root=tmp_path), NOW) == {}
 
 
+def test_what_a_user_writes_into_a_crontab_of_their_own_promises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanoexec.crontab.scan.MACHINE", tmp_path)
+    write(tmp_path, "etc/crontab", line("17 * * * *"), line("* * * * *", "other", user="alice "))
+    write(tmp_path, "var/spool/cron/crontabs/alice", line("* * * * *", user=""), line("0 0 1 1 *", "tidy", user=""))
+    assert intervals(Paths(root=tmp_path), NOW) == {"work": HOUR}
+
+
 def test_a_node_without_crontabs_has_no_rhythm(tmp_path: Path) -> None:
     assert intervals(Paths(root=tmp_path), NOW) == {}

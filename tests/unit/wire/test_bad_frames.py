@@ -244,6 +244,7 @@ def test_a_run_with_a_number_that_no_database_could_keep_is_refused(wrong: dict[
         (1.0, float("inf")),
         (float("-inf"), 1.0),
         (float("inf"), float("inf")),
+        (1.0, 31 * 86400.0),
     ],
 )
 def test_a_trigger_whose_times_make_no_sense_is_refused(issued: float, expires: float) -> None:
