@@ -57,6 +57,18 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
             temporary.unlink()
 
 
+def demand_writable(directory: Path) -> None:
+    """Raise `ConfigError` unless this user may make files in ``directory``, or the directory where it is missing."""
+    place = directory
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ConfigError(f"{directory}: cannot write: {place} is not a directory")
+    if not os.access(place, os.W_OK | os.X_OK):
+        why = "the file system is read-only" if os.geteuid() == 0 else "this user may not: try as root"
+        raise ConfigError(f"{directory}: cannot write: {why}")
+
+
 def sync_directory(path: Path) -> None:
     """Make a rename in ``path`` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -54,7 +54,8 @@ class _Walk:
         sound, unsound = {}, set()
         for key, item in value.items():
             if key not in fields:
-                self._fault((*where, key), f"unknown key; known here: {', '.join(fields)}")
+                known = [*fields, "override"] if wanted is Manifest else fields  # which the layers have taken out
+                self._fault((*where, key), f"unknown key; known here: {', '.join(known)}")
                 continue
             before = len(self.faults)
             read = self._value(item, fields[key].type, (*where, key))

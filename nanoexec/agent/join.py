@@ -8,7 +8,7 @@ from pathlib import Path
 from nanoexec import settings
 from nanoexec.config import HIGHEST_PORT, Joined, Paths, format_joined
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, UnavailableError, UsageError
-from nanoexec.files import write_atomically
+from nanoexec.files import demand_writable, write_atomically
 from nanoexec.keys import credentials, token
 from nanoexec.model import Credentials
 from nanoexec.transport.nng import ask_to_join
@@ -40,6 +40,8 @@ async def join(paths: Paths, address: str, pasted: str, name: str) -> Joined:
     host, port = split_address(address)
     ticket = token.decode(pasted)
     user = settings.read_agent(paths).user  # a fault in what is there is said before the token is used up
+    for place in (paths.agent_state, paths.joined.parent):
+        demand_writable(place)  # as well: joining again makes the hub forget the certificate that is here
     url = f"tls+tcp://{f'[{host}]' if ':' in host else host}:{port}"
 
     await _try(host, port)

@@ -4,12 +4,15 @@
 else. What a command needs is imported when it runs: ``--help`` must not wait for NNG.
 """
 
+import errno
 import gc
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 from nanoexec.errors import ExitCode, NanoexecError
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def main() -> None:
@@ -22,14 +25,26 @@ def main() -> None:
         print(f"nanoexec: {_one_line(error)}", file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Nothing more can be flushed at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _write_no_more()
         code = ExitCode.UNABLE
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        # Everything else that is written has an error of its own: this is our standard output.
+        print(f"nanoexec: the output cannot be written: {error.strerror}", file=sys.stderr)
+        _write_no_more()
+        code = ExitCode.UNABLE
     except Exception as error:  # noqa: BLE001 - see _usage_fault; what it does not know it raises again
         code = _usage_fault(error)
     sys.exit(code)
+
+
+def _write_no_more() -> None:
+    """What is left of the output cannot be flushed at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _load() -> Any:

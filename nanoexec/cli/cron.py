@@ -221,7 +221,10 @@ def _change(
     yes: bool,
     root: Path,
 ) -> None:
-    """Plan a change of adopted lines and carry it out. Exit status 6 if none of them could be changed."""
+    """Plan a change of adopted lines and carry it out. Exit status 6 if none of them could be changed.
+
+    Raises as `_catalog_with` for an action of which there is neither a line nor a manifest.
+    """
     import time
 
     from nanoexec.cli import crontab
@@ -232,6 +235,8 @@ def _change(
     if not look:
         crontab.demand_root(where)
     plan = draw_up(where, now=time.time(), actions=actions, everything=everything)
+    met = crontab.known(where) | {refusal.action for refusal in plan.refusals}
+    _catalog_with(root, [action for action in actions if action not in met])  # a name that means nothing is a slip
     crontab.carry_out(where, plan, done=done, look=look, yes=yes)
     if plan.refusals and not plan.edits:
         raise typer.Exit(ExitCode.REFUSED)

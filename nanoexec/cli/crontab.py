@@ -13,7 +13,7 @@ from nanoexec import settings
 from nanoexec.agent import identity
 from nanoexec.cli import render
 from nanoexec.config import Paths
-from nanoexec.crontab import backups
+from nanoexec.crontab import backups, records
 from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.plan import Plan, Refusal, apply, diff
 from nanoexec.crontab.scan import crontabs
@@ -28,7 +28,7 @@ _MACHINE: Final = Path("/")
 def demand_root(where: Paths) -> None:
     """Raise `RefusedError` unless this user may change the crontabs of this machine. A scratch root is anybody's."""
     if where.root == _MACHINE and os.geteuid() != 0:
-        raise RefusedError("only root can change the crontabs of this machine: use sudo, or --plan to look first")
+        raise RefusedError("only root can change the crontabs of this machine: use sudo, with --plan to look first")
 
 
 def named_lines(where: Paths, lines: Sequence[str], actions: Sequence[str]) -> list[tuple[str, int, str]]:
@@ -108,6 +108,12 @@ def holding(where: Paths, *, shadow: bool) -> set[str]:
     """The actions that have an adopted line, in the shadow or not, in a crontab that cron reads."""
     known = (adopted(line) for crontab in crontabs(where) if not crontab.ignored for line in crontab.lines)
     return {one.action for one in known if one and one.shadow == shadow}
+
+
+def known(where: Paths) -> set[str]:
+    """The actions that have an adopted line, or had one that somebody took away. Raises `ConfigError`."""
+    lost = {record.action for record in records.load(where)}
+    return lost | holding(where, shadow=False) | holding(where, shadow=True)
 
 
 def past(where: Paths, actions: Collection[str]) -> dict[str, list[Past]]:

@@ -2,10 +2,24 @@
 
 import os
 import sys
-from typing import NoReturn
+from importlib.util import find_spec
+from typing import Final, NoReturn
 
 from nanoexec import launch
 from nanoexec.config import Paths
+from nanoexec.errors import UnavailableError
+
+_OF_THE_HUB: Final = ("sqlalchemy", "alembic")
+
+
+def demand_hub() -> None:
+    """Raise `UnavailableError` where only what a node needs is installed."""
+    missing = [name for name in _OF_THE_HUB if find_spec(name) is None]
+    if missing:
+        raise UnavailableError(
+            f"the hub's part of nanoexec is not installed here ({' and '.join(missing)} missing): "
+            "apt install nanoexec-hub, or from a checkout pip install '.[hub]'"
+        )
 
 
 def become(module: str, paths: Paths, *words: str) -> NoReturn:

@@ -17,6 +17,8 @@ def demo(
     """Run a hub and some nodes on this machine, trigger an action, lose a node and see it catch up. Needs no root."""
     import sys
 
+    from nanoexec.cli.daemons import demand_hub
     from nanoexec.demo import run
 
+    demand_hub()
     run(nodes, keep=keep, out=sys.stdout)

@@ -32,13 +32,18 @@ def history(
     """Show what ran, newest first, whoever caused it: triggers, cron, people at the keyboard."""
     import time
 
-    from nanoexec.cli import render
+    from nanoexec.cli import render, words
     from nanoexec.cli.ask import ask
     from nanoexec.duration import parse_duration
     from nanoexec.wire.control import AskHistory, History
 
-    start = time.time() - parse_duration(since) if since else None
-    reply = ask(paths(root), AskHistory(limit=limit, node=node.lower() if node else None, action=action, since=start))
+    request = AskHistory(
+        limit=limit,
+        node=words.node_name(node) if node else None,
+        action=words.action_name(action) if action else None,
+        since=time.time() - parse_duration(since) if since else None,
+    )
+    reply = ask(paths(root), request)
     if not isinstance(reply, History):
         return
     if output is Plain.JSON:

@@ -34,8 +34,9 @@ def init(
 @app.command(epilog=example("nanoexec hub serve"))
 def serve(root: Path = ROOT, config: Optional[Path] = CONFIG) -> None:
     """Serve nodes and operators until SIGTERM."""
-    from nanoexec.cli.daemons import become
+    from nanoexec.cli.daemons import become, demand_hub
 
+    demand_hub()
     become("nanoexec.hub", paths(root, config))
 
 
@@ -46,19 +47,18 @@ def serve(root: Path = ROOT, config: Optional[Path] = CONFIG) -> None:
 )
 def token(
     node: Optional[str] = typer.Option(None, "--node", metavar="NAME", help="Only this node may use it."),
-    ttl: str = typer.Option("1h", "--ttl", metavar="DURATION", help="How long it is good for."),
+    ttl: str = typer.Option("1h", "--ttl", metavar="DURATION", help="How long it is good for; 30d at most."),
     uses: int = typer.Option(1, "--uses", min=1, max=100_000, help="How many machines may join with it."),
     output: Plain = PLAIN,
     root: Path = ROOT,
 ) -> None:
     """Print a join token, for `nanoexec agent join` on a machine. It is shown once and kept nowhere."""
-    from nanoexec.cli import render
+    from nanoexec.cli import render, words
     from nanoexec.cli.ask import ask
-    from nanoexec.duration import parse_duration
     from nanoexec.wire.control import MakeToken, TokenText
 
-    request = MakeToken(lifetime=parse_duration(ttl), uses=uses, node=node.lower() if node else None)
-    reply = ask(paths(root), request)
+    only = None if node is None else words.node_name(node)  # an empty name, from a script, is not everybody
+    reply = ask(paths(root), MakeToken(lifetime=words.lifetime("--ttl", ttl), uses=uses, node=only))
     if isinstance(reply, TokenText):
         if output is Plain.JSON:
             render.print_json({"token": reply.token, "expires": reply.expires, "join_port": reply.join_port})
@@ -122,6 +122,9 @@ def backup(
     import time
 
     from nanoexec.cli import render
+    from nanoexec.cli.daemons import demand_hub
+
+    demand_hub()
     from nanoexec.hub.backup import back_up
 
     kept = back_up(paths(root, config), file.absolute(), time.time(), force=force)
@@ -146,6 +149,9 @@ def restore(
     import time
 
     from nanoexec.cli import render
+    from nanoexec.cli.daemons import demand_hub
+
+    demand_hub()
     from nanoexec.hub.backup import restore as make
 
     made = make(paths(root, config), file.absolute(), time.time(), force=force)
@@ -183,6 +189,6 @@ def signing_key(file: Path = typer.Argument(..., metavar="FILE", help="Where to 
     render.say(f'signers = ["{signing.public_line(key)}"]')
     sys.stdout.flush()
     render.tell(
-        "put that line into agent.toml on the nodes that shall run only signed triggers; then: nanoexec trigger --sign "
-        + str(file)
+        "put that line into agent.toml on the nodes that shall run only signed triggers, and restart agent and runner "
+        f"there; then: nanoexec trigger --sign {file}"
     )

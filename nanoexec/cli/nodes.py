@@ -67,11 +67,11 @@ def show(
 @app.command(epilog=example("nanoexec nodes revoke web07.example.org"))
 def revoke(name: str = typer.Argument(..., metavar="NODE", help="Its name."), root: Path = ROOT) -> None:
     """Shut a node out, at once and for good; to let it in again, have it join with a new token."""
-    from nanoexec.cli import render
+    from nanoexec.cli import render, words
     from nanoexec.cli.ask import ask
     from nanoexec.wire.control import Done, Revoke
 
-    reply = ask(paths(root), Revoke(node=name.lower()))
+    reply = ask(paths(root), Revoke(node=words.node_name(name)))
     render.say(reply.note if isinstance(reply, Done) and reply.note else f"{name.lower()} is revoked")
 
 

@@ -29,12 +29,12 @@ def overdue(
 
     Exit status: 3 if there are any.
     """
-    from nanoexec.cli import render
+    from nanoexec.cli import render, words
     from nanoexec.cli.ask import ask
     from nanoexec.errors import ExitCode
     from nanoexec.wire.control import AskOverdue, Overdue
 
-    reply = ask(paths(root), AskOverdue(action=action))
+    reply = ask(paths(root), AskOverdue(action=words.action_name(action) if action else None))
     lapses = reply.lapses if isinstance(reply, Overdue) else ()
     if output is Plain.JSON:
         render.print_json(render.plain(lapses))

@@ -49,19 +49,13 @@ def exit_code(proof: "Proof") -> int:
 
 
 def _at_the_hub(where: "Paths", id_: str, node: str) -> "tuple[dict[str, Any], Proof, str]":
-    import msgspec
-
     from nanoexec import proof
+    from nanoexec.cli import words
     from nanoexec.cli.ask import ask
-    from nanoexec.errors import ProtocolError, UsageError
-    from nanoexec.model import NodeName
+    from nanoexec.errors import ProtocolError
     from nanoexec.wire import control
 
-    try:
-        request = control.Prove(id=id_.lower(), node=msgspec.convert(node.lower(), NodeName))
-    except msgspec.ValidationError:
-        raise UsageError(f"{node!r} cannot be a node's name") from None
-    reply = ask(where, request)
+    reply = ask(where, control.Prove(id=id_.lower(), node=words.node_name(node)))
     if not isinstance(reply, control.Proof):
         raise ProtocolError("the hub answers with something else than a proof")
     chain = reply.chain

@@ -9,7 +9,9 @@ from nanoexec.cli.options import ARGUMENTS, OUTPUT, ROOT, Format, example, paths
 from nanoexec.config import Paths
 from nanoexec.model import EXEC
 
-_EXPIRES = typer.Option("1h", "--expires", metavar="DURATION", help="Nodes that are away get it until then.")
+_EXPIRES = typer.Option(
+    "1h", "--expires", metavar="DURATION", help="Nodes that are away get it until then; 30d at most."
+)
 _TIMEOUT = typer.Option(
     None, "--timeout", metavar="DURATION", help="Stop it after this; a node's own manifest may stop it earlier."
 )
@@ -69,8 +71,18 @@ def execute(
     output: Format = OUTPUT,
     root: Path = ROOT,
 ) -> None:
-    """Run an ad-hoc command on nodes. A node refuses unless its own agent.toml says allow_exec = true."""
+    """Run an ad-hoc command on nodes. A node refuses unless its own agent.toml says allow_exec = true.
+
+    It gets ten minutes at most.
+    """
+    from nanoexec.errors import UsageError
+
     words = tuple(command[1:] if command[0] == "--" else command)
+    if words and words[0].startswith("-"):  # else `exec ALL --sign KEY -- id` would send the command --sign, unsigned
+        raise UsageError(
+            f"{words[0]} stands where the command begins: options come before the target: "
+            "nanoexec exec [OPTIONS] TARGET -- COMMAND"
+        )
     _issue(paths(root), target, EXEC, {}, words, expires, timeout, sign, output, wait=not no_wait)
 
 
@@ -98,14 +110,15 @@ def _issue(
     import msgspec
 
     from nanoexec.cli import wait as waiting
+    from nanoexec.cli import words
     from nanoexec.duration import parse_duration
     from nanoexec.errors import UsageError
     from nanoexec.wire.control import Submit, Wanted
 
     wish = {
         "target": target,
-        "action": action,
-        "lifetime": parse_duration(expires),
+        "action": words.action_name(action),
+        "lifetime": words.lifetime("--expires", expires),
         "arguments": arguments,
         "command": command,
         "timeout": parse_duration(timeout) if timeout else None,

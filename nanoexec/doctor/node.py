@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 from nanoexec.agent.identity import host_name
+from nanoexec.agent.link import read as read_link
 from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.doctor import finding, local, unit
@@ -18,6 +19,7 @@ from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
 from nanoexec.model import Credentials, Value
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import offers
+from nanoexec.runner.process import lives
 from nanoexec.settings import read_agent, read_own
 from nanoexec.transport.probe import probe
 from nanoexec.wire import network, runner
@@ -37,12 +39,13 @@ def examine(paths: Paths) -> Iterator[Finding]:
         yield NODE.fail("config", str(error))
     if config and config.hub is None:
         yield NODE.fail("config", f"not joined: neither {paths.joined} nor agent.toml says where the hub is: {_JOIN}")
-        yield from NODE.skip("a node that has joined", "key", "certificate", *_ROAD)
+        yield from NODE.skip("a node that has joined", "key", "certificate", *_ROAD, "agent")
     elif config and config.hub:
         source = paths.agent_config if read_own(paths).hub else paths.joined
         yield NODE.ok("config", f"{source}: the hub is {config.hub}")
     if config is None or config.hub:
         yield from _membership(paths, config)
+        yield _agent(paths)
     described = yield from _runner(paths, config)
     yield _manifest(paths, config, described)
     yield _journal(paths)
@@ -140,6 +143,19 @@ class _Road(Value, frozen=True):
             return (before + time.time()) / 2 - answer.time
         finally:
             await link.close()
+
+
+def _agent(paths: Paths) -> Finding:
+    """Whether the agent runs, by what it has left. It writes that when it starts, before it knows of any link."""
+    try:
+        state = read_link(paths.link)
+    except NanoexecError:
+        return NODE.hidden("agent", paths.link)
+    if state and lives(state.agent):
+        return NODE.ok("agent", f"it runs, as process {state.agent.pid}")
+    advice = unit.masked(paths, "nanoexec-agent.service")
+    advice = advice or "`systemctl start nanoexec-agent`, or `nanoexec agent serve`"
+    return NODE.fail("agent", f"no agent runs, so no trigger is heard here: {advice}")
 
 
 def _runner(paths: Paths, config: AgentConfig | None) -> Generator[Finding, None, runner.Described | None]:

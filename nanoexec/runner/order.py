@@ -25,9 +25,10 @@ Verify = Callable[
     [Sequence[str], bytes, bytes], None
 ]  # raises RefusedError, or ConfigError for a signer that is no key
 EXEC_OFF: Final = (
-    "ad-hoc commands are off on this node: set allow_exec = true in /etc/nanoexec/agent.toml to allow them"
+    "ad-hoc commands are off on this node: to allow them, set allow_exec = true in /etc/nanoexec/agent.toml, "
+    "and restart the runner"
 )
-_EXEC_TIMEOUT: Final = "10m"
+EXEC_TIMEOUT: Final = "10m"
 _DAY: Final = 86400.0
 
 
@@ -127,5 +128,5 @@ def _adhoc(trigger: Trigger, config: AgentConfig) -> Manifest:
     if any("\0" in word for word in trigger.command):
         raise RefusedError("an ad-hoc command cannot contain a NUL byte")
     return Manifest(
-        name=EXEC, command=trigger.command, user=config.exec_user, timeout=_EXEC_TIMEOUT, on_busy=OnBusy.WAIT
+        name=EXEC, command=trigger.command, user=config.exec_user, timeout=EXEC_TIMEOUT, on_busy=OnBusy.WAIT
     )

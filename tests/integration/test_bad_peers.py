@@ -14,7 +14,18 @@ import msgspec
 import pytest
 
 from nanoexec.keys import ca, credentials, token
-from nanoexec.model import MAX_ACTIONS, MAX_RUNS, ActionOffer, Credentials, DeliveryState, Order, Outcome, Run, Trigger, identifier
+from nanoexec.model import (
+    MAX_ACTIONS,
+    MAX_RUNS,
+    ActionOffer,
+    Credentials,
+    DeliveryState,
+    Order,
+    Outcome,
+    Run,
+    Trigger,
+    identifier,
+)
 from nanoexec.wire import network
 from tests.support.fleet import Fleet, FleetNode, assert_one_line, fleet_of, outcomes, wait_until, whoami
 

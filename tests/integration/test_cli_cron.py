@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nanoexec.errors import ExitCode
-from tests.support.command_line import ENVIRONMENT, command, nanoexec_command
+from tests.support.command_line import ENVIRONMENT, as_somebody, command, nanoexec_command
 from tests.support.fleet import assert_one_line, whoami
 
 pytestmark = pytest.mark.node
@@ -258,10 +258,20 @@ def _take_terminal() -> None:
 # What newcomers get wrong
 
 
-@pytest.mark.parametrize("words", [("adopt", "wrok"), ("schedule", "wrok", "--every", "1h")])
+@pytest.mark.parametrize(
+    "words", [("adopt", "wrok"), ("schedule", "wrok", "--every", "1h"), ("restore", "wrok"), ("arm", "work", "wrok")]
+)
 def test_an_unknown_action_is_answered_with_those_that_there_are(machine: Machine, words: tuple[str, ...]) -> None:
     done = machine.cron(*words, status=ExitCode.USAGE)
     assert_one_line(done, ExitCode.USAGE, "unknown action 'wrok'", "work")
+
+
+def test_a_line_whose_manifest_is_gone_is_restored_by_the_name_of_its_action(machine: Machine) -> None:
+    machine.adopt("work", "--yes")
+    for manifest in machine.root.glob("etc/nanoexec/actions.d/*.toml"):
+        manifest.unlink()
+    machine.cron("restore", "work", "--yes")
+    assert machine.crontab.read_bytes() == machine.before
 
 
 @pytest.mark.parametrize(
@@ -316,23 +326,11 @@ def test_who_is_not_root_cannot_change_crontabs_and_is_told_so() -> None:
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to others
         machine = Machine(Path(directory))
         machine.root.chmod(0o755)
-        done = as_somebody(machine.root, "adopt", "work", "--yes", "--run", str(machine.run))
+        done = as_somebody(machine.root, "cron", "adopt", "work", "--yes", "--run", str(machine.run))
         assert done.returncode == ExitCode.UNABLE
         assert done.stderr.splitlines()[-1].startswith(f"nanoexec: {machine.root}")
         assert machine.crontab.read_bytes() == machine.before
-        assert "would change 1 line" in as_somebody(machine.root, "adopt", "--all", "--plan").stderr
+        assert "would change 1 line" in as_somebody(machine.root, "cron", "adopt", "--all", "--plan").stderr
     for words in (("adopt", "uptime", "--yes"), ("restore", "--all", "--yes"), ("unschedule", "uptime")):
-        refused = as_somebody(Path("/"), *words)
+        refused = as_somebody(Path("/"), "cron", *words)
         assert_one_line(refused, ExitCode.REFUSED, "only root can change the crontabs of this machine", "sudo")
-
-
-def as_somebody(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """``nanoexec cron WORDS`` as an ordinary user, who can read everything: the interpreter may lie where only root
-    looks.
-    """
-    drop = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups"]
-    drop += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    return subprocess.run(
-        [*drop, *command(root, "cron", *words)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT,
-    )  # fmt: skip

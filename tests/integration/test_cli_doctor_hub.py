@@ -70,8 +70,9 @@ def test_looking_takes_no_trigger_from_the_agent_and_makes_nobody_look_connected
     try:
         wait_until(lambda: not fleet.connected(), "web1 is away")
         trigger = fleet.issue("web1:uptime")
-        done = fleet.run("doctor", root=node.root)
+        done = fleet.run("doctor", root=node.root, check=False)
         assert "ok    node  hello" in done.stdout
+        assert "FAIL  node  agent" in done.stdout
         assert fleet.shown(trigger)["web1"]["state"] == "pending"
         assert not fleet.connected()
         found = stages(Paths(root=fleet.root))["nodes"]
@@ -148,5 +149,5 @@ def test_a_user_who_may_not_look_is_told_so_and_the_hub_is_not_blamed(fleet: Fle
 def test_both_sides_of_one_machine_are_looked_at(fleet: Fleet, initialised: Paths) -> None:
     initialised.agent_config.write_text('hub = "127.0.0.1"\nname = "web1"\nreport_port = 1\n')
     sides = [finding.side for finding in examine(initialised)]
-    assert sides == ["hub"] * 11 + ["node"] * 12
+    assert sides == ["hub"] * 11 + ["node"] * 13
     assert fleet.run("doctor", root=initialised.root, check=False).returncode == ExitCode.UNABLE

@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from nanoexec.agent import link
+from nanoexec.agent.link import LinkState
 from nanoexec.config import Joined, Paths, format_joined
 from nanoexec.doctor import Finding, Level, examine, local, unit
 from nanoexec.errors import ConfigError, ExitCode, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, write_node
 from nanoexec.model import Credentials
+from nanoexec.runner.process import this_process
 from nanoexec.transport import Peer
 from nanoexec.transport.nng import NngExchange, NngHubTransport
 from nanoexec.wire import network
@@ -103,9 +107,10 @@ def join(paths: Paths, credentials: Credentials) -> None:
 
 @pytest.fixture
 def node(paths: Paths, hub: Hub, authority: Authority) -> Paths:
-    """A node that is in order, but for its runner."""
+    """A node that is in order, but for its runner. Its agent is this process."""
     configure(paths, hub)
     join(paths, authority.issue(KEY, "web1", valid_for=300 * DAY))
+    link.write(paths.link, LinkState(up=True, since=time.time(), agent=this_process()))
     return paths
 
 
@@ -116,6 +121,7 @@ def stages(paths: Paths) -> dict[str, Finding]:
         "key",
         "certificate",
         *ROAD,
+        "agent",
         "runner",
         "manifest",
         "journal",
@@ -162,7 +168,7 @@ def test_a_node_in_order_passes_every_stage(node: Paths) -> None:
         done = nanoexec_command(node.root, "doctor")
     assert done.returncode == 0
     assert [line.split()[:3] for line in done.stdout.splitlines()] == [["ok", "node", stage] for stage in levels]
-    assert done.stderr == "12 stages: 12 ok\n"
+    assert done.stderr == "13 stages: 13 ok\n"
 
 
 def test_one_failed_stage_makes_the_exit_status_1_and_the_others_are_still_looked_at(node: Paths) -> None:
@@ -171,6 +177,14 @@ def test_one_failed_stage_makes_the_exit_status_1_and_the_others_are_still_looke
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
     assert line.split()[:3] == ["FAIL", "node", "runner"]
     assert "systemctl start nanoexec-runner.socket" in line
+
+
+def test_an_agent_that_does_not_run_is_named_with_what_starts_it(node: Paths) -> None:
+    gone = msgspec.structs.replace(this_process(), ticks=0)
+    link.write(node.link, LinkState(up=True, since=time.time(), agent=gone))
+    assert "`systemctl start nanoexec-agent`, or `nanoexec agent serve`" in failed(node)["agent"]
+    node.link.unlink()
+    assert list(failed(node)) == ["agent"]
 
 
 def test_a_node_whose_own_file_is_empty_or_missing_goes_by_what_joining_has_written(node: Paths, hub: Hub) -> None:
@@ -189,7 +203,7 @@ def test_a_node_that_has_not_joined_fails_once_and_is_told_how_to_join(paths: Pa
     assert list(failed(paths)) == ["config"]
     assert "not joined" in failed(paths)["config"]
     assert "`nanoexec agent join HUB:PORT TOKEN`" in failed(paths)["config"]
-    assert skipped(paths) == ["key", "certificate", *ROAD]
+    assert skipped(paths) == ["key", "certificate", *ROAD, "agent"]
 
 
 def test_a_node_that_knows_its_hub_and_has_not_joined_fails_at_the_key(paths: Paths, hub: Hub) -> None:

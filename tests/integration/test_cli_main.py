@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sysconfig
 import threading
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nanoexec.record import HistoryEntry, TriggerDetail
 from nanoexec.wire import control, stream
 from tests.support.command_line import ENVIRONMENT, command, nanoexec_command
 from tests.support.fake_hub import ID, answering, fake_hub, make_delivery, make_trigger
+from tests.support.fleet import assert_one_line
 
 pytestmark = pytest.mark.node
 
@@ -36,6 +38,8 @@ def accepted(*nodes: str, away: tuple[str, ...] = (), unknown: tuple[str, ...] =
         ("trigger", "ALL:uptime", "-a", "noop"),
         ("trigger", "ALL:uptime", "--expires", "soon"),
         ("trigger", "ALL:Not An Action"),
+        ("exec", "ALL", "--timeout", "5s", "--", "id"),
+        ("exec", "ALL", "--sign", "/root/signing.key", "--", "id"),
         ("history", "--limit", "0"),
         ("actions", "show", "no-such-action"),
         ("send", "ALL:uptime", "--listen", "udp://nowhere"),
@@ -63,7 +67,7 @@ def test_a_command_line_that_cannot_be_meant_exits_with_2_and_says_why(tmp_path:
         (("overdue", "A B"), "action"),
         (("nodes", "revoke", "a b"), "node"),
         (("hub", "token", "--node", "a b"), "node"),
-        (("hub", "token", "--ttl", "31d"), "lifetime"),
+        (("hub", "token", "--ttl", "31d"), "at most 30 days"),
     ],
 )
 def test_what_no_hub_would_read_is_not_asked_and_exits_with_2(
@@ -226,6 +230,48 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) 
         )
     os.close(writer)
     assert (done.returncode, done.stderr) == (ExitCode.UNABLE, b"")
+
+
+def test_a_disk_that_is_full_is_one_line_and_no_success(tmp_path: Path) -> None:
+    entry = HistoryEntry(id=ID, node="web1", action="uptime", cause=Cause.TRIGGER, by="root", at=1.0)
+    said = "nanoexec: the output cannot be written: No space left on device\n"
+    with fake_hub(tmp_path, answering(control.History(entries=(entry,)))), Path("/dev/full").open("wb") as full:
+        for words in (("history",), ("history", "-o", "json")):
+            done = subprocess.run(
+                command(tmp_path, *words),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+                env=ENVIRONMENT,
+            )
+            assert (done.returncode, done.stderr) == (ExitCode.UNABLE, said)
+
+
+@pytest.mark.parametrize(
+    "words", [("hub", "serve"), ("hub", "backup", "hub.tar"), ("hub", "restore", "hub.tar"), ("demo",)]
+)
+def test_where_only_a_node_is_installed_the_hubs_commands_say_what_to_install(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    for one in Path(sysconfig.get_path("purelib")).iterdir():
+        if not one.name.lower().startswith(("sqlalchemy", "alembic")):
+            (libraries / one.name).symlink_to(one)
+    whole = command(tmp_path, *words)
+    if words[0] == "demo":
+        whole = [word for word in whole if word not in ("--root", str(tmp_path))]
+    done = subprocess.run(
+        [whole[0], "-S", *whole[1:]],  # no libraries but those
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**ENVIRONMENT, "PYTHONPATH": f"{ENVIRONMENT['PYTHONPATH']}:{libraries}"},
+    )
+    assert_one_line(done, ExitCode.UNABLE, "the hub's part of nanoexec is not installed here", "nanoexec-hub")
 
 
 def test_a_terminal_gets_a_bar_and_colours_unless_its_owner_wants_none(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def test_a_strict_node_runs_only_what_its_signers_signed() -> None:
             text=True,
             check=True,
         )
+        assert "restart agent and runner" in done.stderr
         node = fleet.nodes["node"]
         node.config.write_text(done.stdout + node.config.read_text())
         node.stop()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nanoexec.config import Paths
+from tests.support.command_line import as_somebody
 from tests.support.fleet import Fleet, FleetNode, Service, assert_one_line, fleet_of, outcomes, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -151,6 +152,20 @@ def test_a_fault_in_the_administrators_file_is_said_before_the_token_is_used_up(
     words = ("agent", "join", f"127.0.0.1:{fleet.join_port}", token, "--name", node.name)
     assert_one_line(fleet.run(*words, root=node.root, check=False), 1, f"{node.config}: unknown key colour")
     node.config.unlink()
+    fleet.run(*words, root=node.root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_may_not_write_here_is_told_so_before_the_token_is_used_up(fleet: Fleet, node: FleetNode) -> None:
+    join(fleet, node)
+    for place in (node.root, node.root.parent):
+        place.chmod(0o755)
+    key = key_of(fleet, node)
+    token = fleet.run("hub", "token", "--node", node.name).stdout.strip()
+    words = ("agent", "join", f"127.0.0.1:{fleet.join_port}", token, "--name", node.name)
+    refused = as_somebody(node.root, *words)
+    assert_one_line(refused, 1, f"{node.root}/var/lib/nanoexec/agent: cannot write: ", "as root")
+    assert key_of(fleet, node) == key, "the node is still the one that the hub lets in"
     fleet.run(*words, root=node.root)
 
 

@@ -14,8 +14,9 @@ from nanoexec.cli.app import program
 from nanoexec.config import HubConfig
 from nanoexec.errors import ExitCode
 from nanoexec.hub import core, echo, ledger, roster, service
-from nanoexec.model import TRANSITIONS, ActionOffer, DeliveryState, Order, Output, Run, Trigger, Value
+from nanoexec.model import MAX_LIFETIME, TRANSITIONS, ActionOffer, DeliveryState, Order, Output, Run, Trigger, Value
 from nanoexec.run.local import HELP
+from nanoexec.runner import order
 from nanoexec.transport import limits
 from nanoexec.wire import control, network, runner, stream
 
@@ -125,6 +126,17 @@ def test_numbers_in_the_text_are_those_in_the_code() -> None:
     assert "| 256 each; then the oldest is dropped |" in text
     assert f"protocol version **{network.PROTOCOL}**" in text
     assert f"one version byte (**{stream.VERSION}**)" in text
+
+
+def test_the_manual_has_the_numbers_of_the_code() -> None:
+    manual = (TOP / "docs/man/nanoexec.toml.5.rst").read_text()
+    assert core.SILENT_AFTER == 2.5
+    assert "silent for two and a half of them counts as away" in manual
+    commands = (TOP / "docs/man/nanoexec.1.rst").read_text()
+    assert order.EXEC_TIMEOUT == "10m"
+    assert "It gets ten minutes at most." in commands
+    assert MAX_LIFETIME == 30 * 86400
+    assert "Nodes that are away get it until then; 30d at most." in commands
 
 
 # Commands, exit codes, links

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanoexec.errors import ConfigError
-from nanoexec.files import read_bytes, write_atomically
+from nanoexec.files import demand_writable, read_bytes, write_atomically
 
 pytestmark = pytest.mark.node
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk and change owners")
@@ -114,6 +114,15 @@ def test_a_place_that_cannot_be_written_gives_one_line_with_its_name(tmp_path: P
     with pytest.raises(ConfigError, match="cannot write") as caught:
         write_atomically(tmp_path / way, b"data", 0o600)
     assert str(caught.value).startswith(f"{tmp_path / way}: ")
+
+
+def test_where_files_can_be_made_is_known_beforehand_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    demand_writable(tmp_path)
+    demand_writable(tmp_path / "missing/below")
+    with pytest.raises(ConfigError, match=f"file/below: cannot write: {tmp_path}/file is not a directory"):
+        demand_writable(tmp_path / "file/below")
+    assert [left.name for left in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("way", ["missing", "file/below", "."])

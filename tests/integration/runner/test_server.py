@@ -274,7 +274,8 @@ def test_adhoc_commands_are_off_until_the_node_says_otherwise(node: Node) -> Non
     node.start()
     refused = node.carry_out("exec", command=("echo", "hi"))
     assert refused.reason == (
-        "ad-hoc commands are off on this node: set allow_exec = true in /etc/nanoexec/agent.toml to allow them"
+        "ad-hoc commands are off on this node: to allow them, set allow_exec = true in /etc/nanoexec/agent.toml, "
+        "and restart the runner"
     )
     node.configure(allow_exec=True)
     node.runner.send_signal(signal.SIGHUP)

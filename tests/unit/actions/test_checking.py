@@ -197,6 +197,12 @@ def test_a_fault_is_one_line_even_when_the_key_is_not() -> None:
     assert r"'a\nb': unknown key" in fault
 
 
+def test_who_misspells_override_is_told_that_there_is_such_a_key() -> None:
+    (fault,) = faults_of(SOUND + 'overide = "replace"')
+    assert fault.startswith("overide: unknown key; known here: name, ")
+    assert fault.endswith(", fallback, override")
+
+
 def test_fallback_has_a_policy_and_a_limit_of_its_own() -> None:
     manifest, faults = check(
         {"name": "a", "command": ["true"], "fallback": {"policy": "hub-silent", "timeout": "2h"}}, lambda _: "file"
