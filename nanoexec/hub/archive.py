@@ -135,7 +135,7 @@ def _manifest(file: Path, tar: tarfile.TarFile) -> Manifest:
                 f"{file}: its format is {head.version}, this nanoexec knows {VERSION}: use the nanoexec that made it"
             )
         manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{file}: damaged, or not a backup of a hub: {MANIFEST}: {error}") from None
     if tuple(member.name for member in manifest.members) != MEMBERS:
         raise ConfigError(f"{file}: damaged: {MANIFEST} does not name {', '.join(MEMBERS)}")

@@ -35,6 +35,7 @@ from nanoexec.wire import control, network, stream
 
 TICK: Final = 1.0  # seconds
 PURGE_EVERY: Final = 3600.0
+_DAY: Final = 86400.0
 _log = logging.getLogger("nanoexec.hub")
 _T = TypeVar("_T")
 
@@ -201,10 +202,17 @@ class Hub:
     async def _purges(self) -> None:
         while True:
             try:
-                await self.clerk.purge(self._now().wall - self.config.history_days * 86400)
+                await self.clerk.purge(await self._horizon())
             except StoreError as error:
                 _log.warning("old history stays for now: %s", error)
             await asyncio.sleep(PURGE_EVERY)
+
+    async def _horizon(self) -> float:
+        """Before what history is old. A clock that is years ahead when a hub starts must not cost all of it, so it is
+        old beside what came last, too.
+        """
+        newest = await self._read(self._store.newest)
+        return min(self._now().wall, newest + _DAY) - self.config.history_days * _DAY
 
     async def publish(self, decision: Decision) -> None:
         """Let out what has been decided and stored."""

@@ -91,6 +91,11 @@ def roster(connection: sa.Connection) -> list[Node]:
     ]
 
 
+def newest(connection: sa.Connection) -> float:
+    ends = (sa.select(sa.func.max(column)).scalar_subquery() for column in (triggers.c.issued, runs.c.reported))
+    return float(connection.execute(sa.select(sa.func.max(*(sa.func.coalesce(end, 0.0) for end in ends)))).scalar_one())
+
+
 def keys(connection: sa.Connection) -> dict[str, str]:
     accepted = sa.select(certificates.c.id, certificates.c.node).where(certificates.c.ended.is_(None))
     return {row.id: row.node for row in connection.execute(accepted)}

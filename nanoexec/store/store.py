@@ -48,6 +48,11 @@ class Store:
         with self._write() as connection:
             changes.apply(connection, group)
 
+    def newest(self) -> float:
+        """When the last trigger was issued or the last run reported, by the hub's clock; 0 without any."""
+        with self._read() as connection:
+            return queries.newest(connection)
+
     def purge(self, before: float) -> int:
         """Forget triggers that were over, runs that were reported and tokens that ended before then: how many of them.
 

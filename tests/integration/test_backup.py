@@ -216,6 +216,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "one bit flipped": (_flip, "damaged: hub.db is not as it was when the backup was made"),
     "empty": (lambda file: file.write_bytes(b""), "damaged, or not a backup of a hub"),
     "something else": (lambda file: file.write_bytes(os.urandom(50_000)), "damaged, or not a backup of a hub"),
+    "no text": (
+        _rewrite(lambda members: members.__setitem__(0, (members[0][0], b'{"format": "\xff"}'))),
+        "damaged, or not a backup of a hub: manifest.json",
+    ),
     "another tar": (_rewrite(lambda members: members.pop(0)), "expected manifest.json, found 'hub.toml'"),
     "a member less": (_rewrite(lambda members: members.pop()), "expected hub.db, found its end"),
     "a member more": (_rewrite(lambda members: members.append(members[1])), "damaged: something follows hub.db"),

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from nanoexec.config import HubConfig
+from nanoexec.hub.clerk import Clerk
 from nanoexec.hub.control import ControlSocket, read_message
 from nanoexec.hub.core import Decision, HubCore
 from nanoexec.hub.service import Hub
-from nanoexec.model import Delivery, DeliveryState, Instant, Output, Trigger
-from nanoexec.record import DeliveryMoved, NodeJoined, TriggerDetail
+from nanoexec.model import Cause, Delivery, DeliveryState, Instant, Order, Output, Trigger
+from nanoexec.record import DeliveryMoved, NodeJoined, RunReported, TriggerDetail, TriggerIssued
 from nanoexec.store import Store
 from nanoexec.transport import Peer
 from nanoexec.transport.memory import MemoryNetwork
@@ -23,6 +24,7 @@ from tests.unit.hub.made import START, ack, at, id_of, issued, key_of, run, subm
 from tests.unit.hub.test_clerk import WatchedStore
 
 S = DeliveryState
+DAY = 86400.0
 WEB1 = Peer(name="web1", key=key_of("web1"))
 
 
@@ -45,13 +47,16 @@ class Clock:
         return at(self.seconds)
 
 
-def serving(store: WatchedStore, use: Callable[[Hub, Clock], Awaitable[None]]) -> None:
-    """Let ``use`` ask a hub that serves."""
+def serving(
+    store: WatchedStore, use: Callable[[Hub, Clock], Awaitable[None]], seconds: float = 0.0, **config: Any
+) -> None:
+    """Let ``use`` ask a hub that serves, whose clock stands so many seconds after `START`."""
 
     async def scenario() -> None:
         clock = Clock()
+        clock.seconds = seconds
         memory = MemoryNetwork(random.Random(1))  # noqa: S311 - a test
-        hub = Hub(HubConfig(), name="hub", store=store, transport=memory.hub(), pin=b"", now=clock)
+        hub = Hub(HubConfig(**config), name="hub", store=store, transport=memory.hub(), pin=b"", now=clock)
         try:
             await hub.start()
             async with asyncio.timeout(60):
@@ -173,3 +178,31 @@ def test_who_watches_and_does_not_read_is_hung_up_before_the_hub_keeps_much_for_
 
     with caplog.at_level("WARNING"):
         serving(store, use)
+
+
+@pytest.mark.parametrize(("last", "kept"), [(1.0, True), (40.0, False)])
+def test_a_clock_that_is_years_ahead_at_the_start_does_not_cost_the_history(
+    monkeypatch: pytest.MonkeyPatch, store: WatchedStore, last: float, *, kept: bool
+) -> None:
+    """Of thirty days: what is old is told by the clock, and by what came last."""
+    trigger = Trigger(id_of("t1"), "uptime", "ALL", START, START + 60, "root")
+    store.commit(
+        [
+            TriggerIssued(trigger, Order(network.encode_trigger(trigger)), "ALL", ("web1",)),
+            DeliveryMoved(trigger.id, "web1", S.EXPIRED, START + 60),
+            RunReported(node="web1", run=run("r1", cause=Cause.LOCAL), at=START + last * DAY),
+        ]
+    )
+    purge, purged = Clerk.purge, asyncio.Event()
+
+    async def told(clerk: Clerk, before: float) -> None:
+        await purge(clerk, before)
+        purged.set()
+
+    monkeypatch.setattr(Clerk, "purge", told)
+
+    async def use(_hub: Hub, _clock: Clock) -> None:
+        await purged.wait()
+
+    serving(store, use, seconds=3650 * DAY, history_days=30)
+    assert (store.stored_trigger(trigger.id) is not None) == kept
