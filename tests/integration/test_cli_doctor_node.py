@@ -417,9 +417,5 @@ def test_a_user_who_may_not_ask_the_runner_is_told_who_may(paths: Paths) -> None
         listener.bind(str(paths.runner_socket))
         listener.listen()
         paths.runner_socket.chmod(0o600)
-        os.seteuid(65534)
-        try:
-            with pytest.raises(local.NotAllowedError):
-                local.ask(paths.runner_socket, Describe())
-        finally:
-            os.seteuid(0)
+        with acting_as_nobody(), pytest.raises(local.NotAllowedError):
+            local.ask(paths.runner_socket, Describe())

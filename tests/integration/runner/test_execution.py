@@ -22,6 +22,7 @@ from nanoexec.runner.execution import Ending, execute
 from nanoexec.runner.spawning import NotStartedError
 from nanoexec.runner.tee import Tee
 from tests.support.runner import ME, until
+from tests.support.somebody import NOBODY, as_user
 
 pytestmark = pytest.mark.node
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -245,16 +246,13 @@ def test_another_users_command_has_that_users_ids_and_groups_and_nothing_of_ours
 
 
 @needs_root
-def test_only_root_may_switch(tmp_path: Path) -> None:
-    child = os.fork()
-    if not child:
-        os.setuid(65534)
-        try:
+def test_only_root_may_switch() -> None:
+    def is_refused() -> bool:
+        with pytest.raises(RefusedError, match=r"runs as daemon.*only root may switch"):
             command("true", user="daemon")
-        except RefusedError as error:
-            os._exit(0 if "runs as daemon" in str(error) and "only root may switch" in str(error) else 2)
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+        return True
+
+    assert as_user(NOBODY, is_refused)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nanoexec.errors import StoreError
 from nanoexec.model import Cause, Outcome
-from nanoexec.run.local import caller, parse
+from nanoexec.run.local import caller, check_owner, parse
 from tests.support.runner import GATE, Node, until
+from tests.support.somebody import NOBODY, as_user
 
 pytestmark = pytest.mark.node
 
@@ -271,20 +274,13 @@ def test_somebody_who_does_not_own_the_journal_is_told_to_use_sudo(node: Node) -
     node.action("note", "echo ran >> $LEDGER", user="nobody")
     with node.journal():
         pass
-    child = os.fork()
-    if not child:
-        with node.paths.journal.open():
-            from nanoexec.errors import StoreError  # noqa: PLC0415
-            from nanoexec.run.local import check_owner  # noqa: PLC0415
 
-            os.chdir(node.paths.journal.parent)
-            os.setuid(65534)
-            try:
-                check_owner(node.paths.journal.relative_to(node.paths.journal.parent))
-            except StoreError as error:
-                os._exit(0 if "use sudo nanoexec-run" in str(error) else 2)
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    def is_told() -> bool:
+        with pytest.raises(StoreError, match="use sudo nanoexec-run"):
+            check_owner(Path(node.paths.journal.name))
+        return True
+
+    assert as_user(NOBODY, is_told, cwd=node.paths.journal.parent)
 
 
 def test_who_asks_is_the_user_and_behind_sudo_the_one_who_used_it() -> None:
