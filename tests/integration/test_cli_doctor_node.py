@@ -18,6 +18,7 @@ import pytest
 
 from nanoexec.agent import link
 from nanoexec.agent.link import LinkState
+from nanoexec.catalog import shipped_directory
 from nanoexec.config import Joined, Paths, format_joined
 from nanoexec.doctor import Finding, Level, examine, local, unit
 from nanoexec.errors import ConfigError, ExitCode, UnavailableError
@@ -213,8 +214,12 @@ def test_a_node_that_knows_its_hub_and_has_not_joined_fails_at_the_key(paths: Pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_who_may_not_look_is_told_so_and_the_node_is_not_blamed(node: Paths) -> None:
+def test_a_user_who_may_not_look_is_told_so_and_the_node_is_not_blamed(
+    node: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node.root.chmod(0o755)
+    shipped = shutil.copytree(shipped_directory(), node.root / "shipped")  # nobody may not be able to read the checkout
+    monkeypatch.setattr("nanoexec.catalog.shipped_directory", lambda: shipped)
     with running_runner(node):
         node.agent_state.chmod(0o700)
         stages(node)  # as root, for what is imported on the way

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.somebody import dropping_to
+
 WITHIN = 60.0  # seconds; it takes about five
 SOMEBODY = 1  # daemon: neither root nor nobody, as whom the shipped action runs anyway
 MAIN_JOB = "4. The main job"
@@ -79,14 +81,7 @@ def read_to(demo: "subprocess.Popen[str]", beginning: str) -> str:
 
 def ordinary_user() -> list[str]:
     """What to put before a command so that it does not run as root."""
-    if os.geteuid() != 0:
-        return []
-    plain = ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
-    # By way of env, since setpriv itself still has the right to look everywhere when it starts its command.
-    if subprocess.run([*plain, "env", sys.executable, "-c", ""], capture_output=True, check=False).returncode == 0:
-        return plain
-    # The interpreter lies where only root may look: one capability is left, to read and search.
-    return [*plain, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return dropping_to(SOMEBODY, SOMEBODY) if os.geteuid() == 0 else []
 
 
 def test_an_ordinary_user_sees_every_node_run_both_triggers(scratch: Path) -> None:

@@ -21,10 +21,10 @@ import pytest
 
 from nanoexec.config import Paths
 from tests.support.fleet import Fleet, Service, fleet_of, outcomes, wait_until, whoami
+from tests.support.somebody import NOBODY, dropping_to
 
 pytestmark = pytest.mark.timeout(180)
 
-NOBODY = 65534
 COLUMNS = 80
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*[1-9][0-9;]*m")
@@ -120,12 +120,7 @@ def test_every_daemon_ends_with_0_and_at_once(fleet: Fleet, number: signal.Signa
 
 def somebody(group: str | None) -> list[str]:
     """What makes a command run as nobody, in this group at most."""
-    gid = grp.getgrnam(group).gr_gid if group else NOBODY
-    plain = ["setpriv", f"--reuid={NOBODY}", f"--regid={gid}", "--clear-groups"]
-    if subprocess.run([*plain, "env", sys.executable, "-c", ""], capture_output=True, check=False).returncode == 0:
-        return plain
-    # The interpreter lies where only root may look: one capability is left, to read and search, not to write.
-    return [*plain, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return dropping_to(NOBODY, grp.getgrnam(group).gr_gid if group else NOBODY)
 
 
 @needs_root

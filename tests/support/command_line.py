@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import nanoexec
+from tests.support.somebody import dropping_to
 
 _PACKAGE: Final = Path(nanoexec.__file__).parents[1]
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(_PACKAGE), "COLUMNS": "200"}
@@ -28,10 +29,8 @@ def nanoexec_command(root: Path, *words: str, **options: Any) -> "subprocess.Com
 
 
 def as_somebody(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """``nanoexec WORDS`` as an ordinary user, who can read all: the interpreter may lie where only root looks."""
-    drop = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups"]
-    drop += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    """``nanoexec WORDS`` as an ordinary user."""
     return subprocess.run(
-        [*drop, *command(root, *words)],
+        [*dropping_to(1, 1), *command(root, *words)],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT,
     )  # fmt: skip
