@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from nanoexec.errors import ConfigError
 
@@ -16,15 +17,23 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def read_regular(file: Path) -> bytes:
-    """The content of a regular file. Raises `OSError`; reads nothing else, and waits for nobody.
-
-    For what somebody else may have put there: a FIFO would keep whoever opens it.
-    """
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "not a regular file")
+    """The content of a regular file. Raises `OSError`; opens nothing else."""
+    with open_regular(file) as opened:
         return opened.read()
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """A regular file, to be read. Raises `OSError`, without having opened anything else.
+
+    For what somebody else may have put there: opening a FIFO waits for its writer, and a device does what it is for.
+    """
+    found = os.open(file, os.O_PATH | os.O_CLOEXEC)  # open(2): it says which file that is, and does not open it
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(0, "not a regular file")
+        return open(f"/proc/self/fd/{found}", "rb")  # noqa: PTH123 - the very same, whatever the path leads to by now
+    finally:
+        os.close(found)
 
 
 def write_atomically(path: Path, data: bytes, mode: int) -> None:

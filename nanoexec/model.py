@@ -18,7 +18,7 @@ MAX_RUNS: Final = 256  # in one report
 MAX_LIFETIME: Final = 30 * 86400.0  # seconds of a trigger; the journal relies on it when it forgets
 
 # ClusterShell reads no number of more than a hundred digits, and one such name would spoil every set that it is in.
-NodeName = Annotated[str, msgspec.Meta(pattern=r"^(?!.*\d{101})[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
+NodeName = Annotated[str, msgspec.Meta(pattern=r"^(?!.{0,152}\d{101})[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?\Z")]
 ActionName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9._-]{0,62}\Z")]
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-hjkmnp-tv-z]{16}\Z")]
 # Numbers from a node are bounded: what a database cannot hold (NaN, 2**64) must not get into the group of others.

@@ -137,7 +137,7 @@ def tidy(where: Paths, now: float, *, look: bool) -> list[str]:
     runs = 0
     if where.journal.exists():
         with Journal.open(where.journal) as journal:
-            runs = journal.prunable(before) if look else journal.prune(before)
+            runs = journal.prunable(before, now) if look else journal.prune(before, now)
     if not files and not runs:
         return ["nothing to remove"]
     what = f"{_count(len(files), 'backup')} of crontabs and {_count(runs, 'run')} from the journal"

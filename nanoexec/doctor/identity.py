@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nanoexec.doctor import finding
 from nanoexec.doctor.finding import Finding, Level, Side
-from nanoexec.errors import ConfigError, IdentityError
-from nanoexec.files import read_bytes
+from nanoexec.errors import IdentityError
+from nanoexec.files import open_regular, read_regular
 from nanoexec.keys.credentials import read_key
 from nanoexec.model import Credentials
 
@@ -34,12 +34,12 @@ def identity(
 def hidden(side: Side, stage: str, file: Path) -> Finding | None:
     """The finding about a file that this user may not read; None for any other."""
     try:
-        with file.open("rb"):
-            return None
+        open_regular(file).close()
     except PermissionError:
         return side.hidden(stage, file)
     except OSError:
-        return None  # the stage itself says it better
+        pass  # the stage itself says it better
+    return None
 
 
 def _key(side: Side, file: Path) -> Finding:
@@ -54,12 +54,12 @@ def _certificate(side: Side, file: Path, name: str | None, now: float) -> Findin
     from nanoexec.keys.certificate import check_validity, describe  # 25 MB
 
     try:
-        text = read_bytes(file, f"the {side.name}'s certificate").decode("ascii", "replace")
-        info = describe(text)
+        info = describe(read_regular(file).decode("ascii", "replace"))
     except IdentityError as error:
         return side.fail("certificate", f"{file}: {error}; {_advice(side)}")
-    except ConfigError as error:
-        return side.fail("certificate", f"{error}; {_advice(side)}")
+    except OSError as error:
+        what = f"{file}: cannot read the {side.name}'s certificate: {error.strerror or error}"
+        return side.fail("certificate", f"{what}; {_advice(side)}")
     try:
         check_validity(info, now, file)
     except IdentityError as error:

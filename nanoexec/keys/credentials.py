@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from nanoexec.errors import ConfigError, IdentityError
-from nanoexec.files import write_atomically
+from nanoexec.files import open_regular, write_atomically
 from nanoexec.model import Credentials, Value
 
 CA_KEY: Final = "ca.key"
@@ -126,7 +126,7 @@ def _read_certificate(path: Path, advice: str) -> str:
 def _read(path: Path, advice: str) -> tuple[str, int]:
     """Text and permission bits of one open file, so that both are of the same one."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read().decode("ascii"), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except FileNotFoundError:
         raise IdentityError(f"{path}: missing; {advice}") from None

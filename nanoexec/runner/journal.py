@@ -35,8 +35,7 @@ _RUN: Final = ", ".join(tables.RUN)
 _OLD: Final = (
     "ended < :before AND expires < :before"
     " AND (expires = 0 OR expires < (SELECT max(expires) FROM runs) - :apart) AND change < coalesce("
-    "  (SELECT change FROM runs WHERE ended >= :before AND ended <= :apart +"
-    "    (SELECT max(requested, coalesce(ended, 0)) FROM runs ORDER BY change DESC LIMIT 1) ORDER BY change LIMIT 1),"
+    "  (SELECT change FROM runs WHERE ended >= :before AND ended <= :now + :apart ORDER BY change LIMIT 1),"
     "  (SELECT max(change) FROM runs))"
 )
 _LEDGER: Final = ", ".join(tables.LEDGER)
@@ -203,16 +202,16 @@ class Journal:
         where = "substr(id, 1, length(:text)) = :text ORDER BY id LIMIT 2"
         return tuple(self._runs(where, {"text": text}))
 
-    def prune(self, before: float) -> int:
+    def prune(self, before: float, now: float) -> int:
         """Forget the runs that ended before ``before`` and whose trigger expired before it; gives how many.
 
         An order that expired so long ago must be rejected by whoever calls this, or it could run again. What was said
         last stays, so that the count of changes never goes back. The clock that gave ``before`` may be years ahead and
-        be set right later: a trigger is kept while the latest one known does not show that it is past coming again, and
-        a run that ended long after the last thing said keeps none of those after it.
+        be set right later: a trigger is kept while the latest one known does not show that it is past coming again. So
+        may the clock of one that ended long after ``now``: it keeps none of those after it.
         """
         with _Faults(self._path):
-            return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", _old(before)).rowcount  # noqa: S608 - a constant
+            return self._connection.execute(f"DELETE FROM runs WHERE {_OLD}", _old(before, now)).rowcount  # noqa: S608 - a constant
 
     def may_have_forgotten(self, expires: float) -> bool:
         """Whether `prune` may have forgotten a trigger that expires then, whatever clocks have shown meanwhile."""
@@ -220,10 +219,10 @@ class Journal:
             found = self._connection.execute("SELECT ? < max(expires) - ? FROM runs", (expires, _APART))
             return bool(found.fetchone()[0])
 
-    def prunable(self, before: float) -> int:
+    def prunable(self, before: float, now: float) -> int:
         """How many runs `prune` would forget."""
         with _Faults(self._path):
-            found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", _old(before))  # noqa: S608 - a constant
+            found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", _old(before, now))  # noqa: S608 - a constant
             return int(found.fetchone()[0])
 
     def _update(self, assignments: str, values: Mapping[str, Any], *, such: str = "true") -> bool:
@@ -279,8 +278,8 @@ def _create(path: Path, new_id: str | None) -> None:
         os.close(directory)
 
 
-def _old(before: float) -> dict[str, float]:
-    return {"before": before, "apart": _APART}
+def _old(before: float, now: float) -> dict[str, float]:
+    return {"before": before, "now": now, "apart": _APART}
 
 
 class _Faults:

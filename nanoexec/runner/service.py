@@ -15,7 +15,7 @@ import msgspec
 from nanoexec.actions import Catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError
-from nanoexec.model import MAX_ACTIONS, MAX_REASON, Order, Run, Trigger
+from nanoexec.model import EVERY_NODE, MAX_ACTIONS, MAX_REASON, Order, Run, Trigger
 from nanoexec.runner.cancelling import cancel
 from nanoexec.runner.execution import execute
 from nanoexec.runner.journal import Journal
@@ -73,8 +73,9 @@ class Service(msgspec.Struct, frozen=True):
 
         actions = offers(self.catalog, self.config, intervals(self.paths, self.clock()))
         faults = tuple(str(fault) for fault in self.catalog.faults)
-        if len(self.catalog.actions) > MAX_ACTIONS:
-            faults += (f"{len(self.catalog.actions)} actions: the hub hears of {MAX_ACTIONS} of them",)
+        known = len(self.catalog.actions) + self.config.allow_exec
+        if known > MAX_ACTIONS:
+            faults += (f"{known} actions: the hub hears of {MAX_ACTIONS} of them",)
         _tell(connection, Described(actions=actions, faults=faults))
 
     def maintain(self) -> None:
@@ -82,9 +83,10 @@ class Service(msgspec.Struct, frozen=True):
         runs that nobody answers for any more, forget what is old. Raises `StoreError`.
         """
         with self.open_journal() as journal:
-            for run in recover(journal, self.clock()):
+            now = self.clock()
+            for run in recover(journal, now):
                 say(f"run {run.id} of {run.action} was interrupted: {run.reason}")
-            journal.prune(horizon(self.config, self.clock()))
+            journal.prune(horizon(self.config, now), now)
 
     def open_journal(self) -> Journal:
         """Raises `StoreError`."""
@@ -115,17 +117,22 @@ class Service(msgspec.Struct, frozen=True):
             self._run(connection, journal, trigger, now)
 
     def _check_meant(self, trigger: Trigger) -> None:
-        """Raises `RefusedError` for what was signed for others. Without signers it would be of no use: whoever hands an
-        order in could have written it. The name is read anew, for the node may have joined under another meanwhile.
+        """Raises `RefusedError` for what was signed for others, `ConfigError` where nobody can tell. Without signers it
+        would be of no use: whoever hands an order in could have written it. The name is read anew, for the node may
+        have joined under another meanwhile.
         """
-        if not self.config.signers:
+        if not self.config.signers or trigger.nodes == EVERY_NODE:
             return
         try:
             name = read_agent(self.paths).name
         except ConfigError:
             name = self.config.name
-        if name:
-            check_meant(trigger, name)
+        if name is None:
+            raise ConfigError(
+                f"{self.paths.agent_config}: name is missing: expected this node's, for trigger {trigger.id} was signed"
+                " for some nodes and not for all"
+            )
+        check_meant(trigger, name)
 
     def _check_age(self, trigger: Trigger, journal: Journal, now: float) -> None:
         """Raises `RefusedError` for what expired so long ago that the journal may have forgotten it: it may have run.

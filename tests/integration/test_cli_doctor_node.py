@@ -213,6 +213,16 @@ def test_a_node_that_knows_its_hub_and_has_not_joined_fails_at_the_key(paths: Pa
     assert skipped(paths) == list(ROAD)
 
 
+@pytest.mark.parametrize("stage", ["key", "certificate"])
+def test_what_is_no_file_fails_its_stage_and_keeps_nobody_waiting(node: Paths, stage: str) -> None:
+    """The agent's account may put anything there, and root asks."""
+    file = node.agent_state / {"key": NODE_KEY, "certificate": NODE_CERTIFICATE}[stage]
+    file.unlink()
+    os.mkfifo(file)
+    assert f"{file}: cannot" in failed(node)[stage]
+    assert "not a regular file" in failed(node)[stage]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_user_who_may_not_look_is_told_so_and_the_node_is_not_blamed(
     node: Paths, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanoexec.errors import ConfigError
-from nanoexec.files import demand_writable, read_bytes, write_atomically
+from nanoexec.files import demand_writable, read_bytes, read_regular, write_atomically
 
 pytestmark = pytest.mark.node
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk and change owners")
@@ -123,6 +123,19 @@ def test_where_files_can_be_made_is_known_beforehand_and_nothing_is_made(tmp_pat
     with pytest.raises(ConfigError, match=f"file/below: cannot write: {tmp_path}/file is not a directory"):
         demand_writable(tmp_path / "file/below")
     assert [left.name for left in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_regular_file_is_read_wherever_its_path_leads_and_nothing_else_is_opened(tmp_path: Path) -> None:
+    file, fifo, link = tmp_path / "file", tmp_path / "fifo", tmp_path / "link"
+    file.write_bytes(b"content")
+    os.mkfifo(fifo)
+    link.symlink_to(file)
+    assert read_regular(link) == read_regular(file) == b"content"
+    link.unlink()
+    link.symlink_to("/dev/zero")
+    for other in (fifo, link, tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_regular(other)
 
 
 @pytest.mark.parametrize("way", ["missing", "file/below", "."])

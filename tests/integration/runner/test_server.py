@@ -352,6 +352,12 @@ def test_what_was_signed_for_other_nodes_does_not_run_on_this_one_whoever_hands_
     ran = [hand_over(nodes) for nodes in ("web1", "db1,web[1-3]", "ALL")]
     node.configure(signers=[public_line(key)], name="web9")  # it has joined anew, and nobody told the runner
     ran.append(hand_over("web9"))
+    node.configure(signers=[public_line(key)])  # it has never joined, and does not say who it is
+    reply = hand_over("web1")
+    assert isinstance(reply, Rejected)
+    assert not reply.final, "once that is mended it may run"
+    assert "agent.toml: name is missing" in reply.reason
+    ran.append(hand_over("ALL"))
     assert node.notes == [told.run.id for told in ran if isinstance(told, Told)]
     assert len(node.notes) == len(ran)
 

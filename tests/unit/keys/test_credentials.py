@@ -149,7 +149,7 @@ def test_a_key_beside_a_certificate_of_another_key_is_told_as_such(tmp_path: Pat
 
 def test_a_directory_in_the_place_of_a_key_is_said(tmp_path: Path) -> None:
     (tmp_path / "node.key").mkdir()
-    with pytest.raises(IdentityError, match=r"node\.key: cannot be read: Is a directory"):
+    with pytest.raises(IdentityError, match=r"node\.key: cannot be read: not a regular file"):
         credentials.load_node(tmp_path)
 
 

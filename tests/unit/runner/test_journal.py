@@ -19,6 +19,7 @@ from tests.support.runner import a_run
 
 pytestmark = pytest.mark.node
 ID = "0123456789abcdef"
+KEPT = 90 * 86400.0  # seconds; `journal_days` by default
 
 
 @pytest.fixture
@@ -249,8 +250,8 @@ def test_pruning_forgets_what_ended_and_expired_long_ago_and_never_lets_the_coun
         journal.finish(succeeded(run))
     admit(journal, recent)
     journal.finish(succeeded(recent, change=0))
-    assert journal.prune(100.0) == 0
-    assert journal.prune(1000.0) == 1
+    assert journal.prune(100.0, now=100.0 + KEPT) == 0
+    assert journal.prune(1000.0, now=1000.0 + KEPT) == 1
     left = journal.changes(0, 10)[0]
     assert {run.id for run in left} == {long_lived.id, unfinished.id, recent.id}
     highest = max(run.change for run in left)
@@ -264,11 +265,11 @@ def test_a_clock_far_ahead_makes_nothing_be_forgotten_that_can_come_again(journa
     for run, expires in ((a_run(), 1 * day), (a_run(), 29 * day), (a_run(), 0.0)):
         admit(journal, run, expires)
         journal.finish(succeeded(run))
-    assert journal.prune(10_000 * day) == 0  # set right again, the hub may offer the first one once more
+    assert journal.prune(10_000 * day, now=10_000 * day + KEPT) == 0  # set right again, the hub may offer the first one once more
     later = a_run()
     admit(journal, later, 62 * day)
     journal.finish(succeeded(later, change=0))
-    assert journal.prune(10_000 * day) == 2  # the first and the one that nothing triggered
+    assert journal.prune(10_000 * day, now=10_000 * day + KEPT) == 2  # the first and the one that nothing triggered
 
 
 def test_a_trigger_may_have_been_forgotten_only_if_another_shows_that_it_is_past_coming_again(journal: Journal) -> None:
@@ -283,7 +284,7 @@ def test_a_trigger_may_have_been_forgotten_only_if_another_shows_that_it_is_past
     assert not journal.may_have_forgotten(2 * day)
     for run in (first, local, later):
         journal.finish(succeeded(run, change=0))
-    assert journal.prune(10_000 * day) == 2
+    assert journal.prune(10_000 * day, now=10_000 * day + KEPT) == 2
     assert journal.may_have_forgotten(1 * day), "whatever was pruned"
 
 
@@ -293,15 +294,26 @@ def test_a_run_from_a_clock_that_was_years_ahead_keeps_none_of_those_after_it(jo
         run = a_run(requested=ended)
         admit(journal, run)
         journal.finish(replace(succeeded(run), ended=ended))
-    assert journal.prunable(50 * day) == journal.prune(50 * day) == 2
+    assert journal.prunable(50 * day, now=50 * day + KEPT) == journal.prune(50 * day, now=50 * day + KEPT) == 2
     assert [run.ended for run in journal.changes(0, 10)[0]] == [10 * 365 * day, 100 * day]
+
+
+def test_runs_from_a_clock_that_was_years_behind_are_not_old_while_one_before_them_is_new(journal: Journal) -> None:
+    """An empty battery at a boot, before the machine has heard what time it is."""
+    now = 50 * 365 * 86400.0
+    for ended in (now - KEPT - 1.0, now - 20.0, now - 10.0, 1.0, 2.0, 3.0):
+        run = a_run(requested=ended)
+        admit(journal, run)
+        journal.finish(replace(succeeded(run), ended=ended))
+    assert journal.prune(now - KEPT, now) == 1
+    assert [run.ended for run in journal.changes(0, 10)[0]] == [now - 20.0, now - 10.0, 1.0, 2.0, 3.0]
 
 
 def test_the_last_thing_said_outlives_pruning(journal: Journal) -> None:
     run = a_run()
     admit(journal, run)
     journal.finish(succeeded(run))
-    assert journal.prune(1e9) == 0
+    assert journal.prune(1e9, now=1e9 + KEPT) == 0
 
 
 def test_a_run_is_equal_if_it_did_the_same_and_began_after_mine_was_admitted(journal: Journal) -> None:
