@@ -74,14 +74,14 @@ class Outcome(enum.StrEnum):
 #   finished      the node reported how the run ended (the outcome says how)
 #   refused       the node will not run it: unknown action, bad argument, exec not allowed, ...
 #   expired       nobody started it in time
-#   cancelled     an operator took it back while the node was away; the node has not spoken of it
+#   cancelled     an operator took it back before it was sent; the node has not spoken of it
 #   lost          the hub has given up waiting for a report, and says why
 #
 # A node may be ahead of what the hub has heard (an ack is lost, the report arrives), so every state may be followed by
-# any later word of the node. `expired` and `lost` are conclusions that the hub draws without the node, and a
-# cancellation may reach a node that has already finished: a report that arrives after all is the truth and replaces
-# them. `finished` and `refused` are the node's own last word and never change. A repeated message asks for a transition
-# that has already happened; it is answered and changes nothing.
+# any later word of the node. `expired`, `cancelled` and `lost` are conclusions that the hub draws without the node: a
+# report that arrives after all is the truth and replaces them. `finished` and `refused` are the node's own last word
+# and never change. A repeated message asks for a transition that has already happened; it is answered and changes
+# nothing.
 
 
 class DeliveryState(enum.StrEnum):
@@ -97,15 +97,15 @@ class DeliveryState(enum.StrEnum):
 
 
 _S = DeliveryState
-_NODES_WORD: Final = frozenset({_S.FINISHED, _S.REFUSED})
+NODES_WORD: Final = frozenset({_S.FINISHED, _S.REFUSED})
 TRANSITIONS: Final[dict[DeliveryState, frozenset[DeliveryState]]] = {
-    _S.PENDING: frozenset({_S.SENT, _S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
-    _S.SENT: frozenset({_S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
-    _S.ACKNOWLEDGED: frozenset({_S.RUNNING, _S.CANCELLED, _S.LOST}) | _NODES_WORD,
-    _S.RUNNING: frozenset({_S.CANCELLED, _S.LOST}) | _NODES_WORD,
-    _S.EXPIRED: _NODES_WORD,
-    _S.CANCELLED: _NODES_WORD,
-    _S.LOST: _NODES_WORD,
+    _S.PENDING: frozenset({_S.SENT, _S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.CANCELLED, _S.LOST}) | NODES_WORD,
+    _S.SENT: frozenset({_S.ACKNOWLEDGED, _S.RUNNING, _S.EXPIRED, _S.LOST}) | NODES_WORD,
+    _S.ACKNOWLEDGED: frozenset({_S.RUNNING, _S.LOST}) | NODES_WORD,
+    _S.RUNNING: frozenset({_S.LOST}) | NODES_WORD,
+    _S.EXPIRED: NODES_WORD,
+    _S.CANCELLED: NODES_WORD,
+    _S.LOST: NODES_WORD,
     _S.FINISHED: frozenset(),
     _S.REFUSED: frozenset(),
 }

@@ -120,7 +120,7 @@ Change = (
 class StoredTrigger(Value, frozen=True):
     """A trigger as the store gives it back, with the state of every delivery.
 
-    ``cancels``: of which nodes it was taken back, and by whom.
+    ``cancels``: of which nodes it was taken back, and by whom; ``wished``: when that was noted last.
     """
 
     trigger: Trigger
@@ -128,6 +128,7 @@ class StoredTrigger(Value, frozen=True):
     target: str
     deliveries: dict[NodeName, DeliveryState]
     cancels: dict[NodeName, str] = msgspec.field(default_factory=dict)
+    wished: float = 0.0
 
 
 class HistoryEntry(Value, frozen=True):

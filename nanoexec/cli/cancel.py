@@ -30,10 +30,11 @@ def cancel(
 ) -> None:
     """Take a trigger back: where it has not started it never will, where it runs it is stopped.
 
-    A run gets SIGTERM, and SIGKILL after the action's kill_after. Nodes that are away hear of it when they return.
+    A run's process group gets SIGTERM, and SIGKILL after the action's kill_after; what has left that group goes on.
+    Nodes that are away hear of it when they return.
 
     Exit status: 0 all were stopped or never start, 3 some had ended by themselves, 4 some have not answered yet, 5 no
-    node of it matched.
+    node of it matched; with --no-wait, 0 once the hub has it on disk.
     """
     from nanoexec.wire.control import Cancel
 
@@ -55,18 +56,22 @@ def _see_through(where: "Paths", request: "Cancel", output: Format) -> "ExitCode
         try:
             hub.send(request)
             reply = hub.receive()
-            if not isinstance(reply, Cancelling):
-                raise ProtocolError("the hub did not say whether it cancelled the trigger")
-            tally = Tally(reply.trigger, [delivery.node for delivery in reply.deliveries], (), reply.unknown)
-            tally.update(reply.deliveries)
-            tally.away.update(reply.away)
-            if reply.unknown:
-                render.tell(f"nanoexec: no part of trigger {reply.trigger.id}: {fold(reply.unknown)}")
-            if not request.watch:
-                return _leave(reply, output)
-            follow(hub, tally, output)
         except KeyboardInterrupt:
-            render.tell(f"stopped waiting; the cancellation stands: `nanoexec show {request.id}` looks again")
+            render.tell(f"stopped before the hub answered: `nanoexec show {request.id}` says whether it is cancelled")
+            return ExitCode.INTERRUPTED
+        if not isinstance(reply, Cancelling):
+            raise ProtocolError("the hub did not say whether it cancelled the trigger")
+        tally = Tally(reply.trigger, [delivery.node for delivery in reply.deliveries], (), reply.unknown)
+        tally.update(reply.deliveries)
+        tally.away.update(reply.away)
+        if reply.unknown:
+            render.tell(f"nanoexec: no part of trigger {reply.trigger.id}: {fold(reply.unknown)}")
+        if not request.watch:
+            return _leave(reply, output)
+        try:
+            follow(hub, tally, output, tally.unanswered)
+        except KeyboardInterrupt:
+            render.tell(f"stopped waiting; the cancellation stands: `nanoexec show {reply.trigger.id}` looks again")
             return ExitCode.INTERRUPTED
     told = {delivery.node for delivery in tally.done()} - {d.node for d in reply.deliveries if d.state in FINAL}
     _look_again(where, tally)
@@ -79,7 +84,7 @@ def exit_code(tally: "Tally") -> "ExitCode":
     from nanoexec.errors import ExitCode
 
     cancelled = len(tally.cancelled())
-    if len(tally.done()) > cancelled:
+    if len(tally.answered()) > cancelled:
         return ExitCode.RUN_FAILED
     return ExitCode.OK if cancelled == len(tally.deliveries) and not tally.unknown else ExitCode.NO_ANSWER
 
@@ -89,12 +94,20 @@ def _leave(reply: "Cancelling", output: Format) -> "ExitCode":
     from nanoexec.errors import ExitCode
 
     if output is Format.TEXT:
-        late = f", too late for {len(reply.over)} of them" if reply.over else ""
+        late = f", and over on {len(reply.over)} of them before" if reply.over else ""
         render.say(f"trigger {reply.trigger.id} cancelled for {len(reply.deliveries)} nodes{late}")
         render.tell(f"nanoexec: `nanoexec show {reply.trigger.id}` shows what becomes of it")
     else:
-        nodes = [delivery.node for delivery in reply.deliveries]
-        render.print_json({"trigger": reply.trigger.id, "nodes": nodes, "over": list(reply.over)}, indent=None)
+        render.print_json(
+            {
+                "trigger": reply.trigger.id,
+                "action": reply.trigger.action,
+                "nodes": [delivery.node for delivery in reply.deliveries],
+                "over": list(reply.over),
+                "unknown": list(reply.unknown),
+            },
+            indent=None,
+        )
     return ExitCode.OK
 
 
@@ -105,7 +118,9 @@ def _look_again(where: "Paths", tally: "Tally") -> None:
 
     shown = ask(where, Show(id=tally.trigger.id))
     if isinstance(shown, Shown) and shown.trigger is not None:
+        away = set(tally.away)  # to look is no news of a node
         tally.update(delivery for delivery in shown.trigger.deliveries if delivery.node in tally.deliveries)
+        tally.away = away
 
 
 def _print(tally: "Tally", before: set[str], told: set[str], output: Format) -> None:
@@ -113,23 +128,37 @@ def _print(tally: "Tally", before: set[str], told: set[str], output: Format) -> 
     import sys
 
     from nanoexec.cli import render
+    from nanoexec.model import DeliveryState
     from nanoexec.target import fold
 
     code = exit_code(tally)
     if output is Format.JSON:
         deliveries = render.plain(tuple(tally.deliveries.values()))
-        render.print_json({"trigger": tally.trigger.id, "deliveries": deliveries, "exit_code": int(code)})
+        render.print_json(
+            {
+                "trigger": tally.trigger.id,
+                "action": tally.trigger.action,
+                "deliveries": deliveries,
+                "unknown": list(tally.unknown),
+                "exit_code": int(code),
+            }
+        )
         return
     if output is Format.JSONL:
         for delivery in tally.deliveries.values():
             if delivery.node not in told:
                 render.print_json(render.plain(delivery), indent=None)
         return
-    ended = [delivery for delivery in tally.done() if delivery.node not in before]
+    answered = {delivery.node: delivery for delivery in tally.answered()}
+    ended = [delivery for node, delivery in answered.items() if node not in before]
     render.say(*render.results(ended, colour=render.wants_colour(sys.stdout)))
-    waiting = [delivery for delivery in tally.deliveries.values() if delivery not in tally.done()]
+    waiting = [delivery for node, delivery in tally.deliveries.items() if node not in answered]
     for state in sorted({delivery.state for delivery in waiting}):
-        render.say(f"{fold(d.node for d in waiting if d.state == state)}  {state}, and has not answered yet")
-    if before:
-        render.say(f"{fold(before)}  had ended before")
+        for away, what in ((False, "has not answered yet"), (True, "away: it hears of it when it returns")):
+            if meant := [d.node for d in waiting if d.state == state and (d.node in tally.away) == away]:
+                render.say(f"{fold(meant)}  {state}, and {what}")
+    refused = {node for node in before if tally.deliveries[node].state is DeliveryState.REFUSED}
+    for nodes, what in ((before - refused, "had ended before"), (refused, "had refused it, and never starts it")):
+        if nodes:
+            render.say(f"{fold(nodes)}  {what}")
     render.tell(f"{tally.trigger.action} {tally.trigger.id}: {tally.summary()}")

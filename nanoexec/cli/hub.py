@@ -140,7 +140,7 @@ def restore(
     force: bool = typer.Option(False, "--force", help="Put the state of a hub that is here aside first."),
     output: Plain = PLAIN,
     root: Path = ROOT,
-    config: Optional[Path] = CONFIG,
+    config: Optional[Path] = typer.Option(None, "--config", metavar="FILE", help="Put the configuration here instead."),
 ) -> None:
     """Make a hub of a backup, with the same name and the same authority: its nodes come back by themselves.
 
@@ -164,7 +164,8 @@ def restore(
     if made.open_triggers:
         render.tell(f"still open, and offered to nodes that have not run them: {', '.join(made.open_triggers)}")
     render.tell(
-        "since the backup forgotten: revocations (revoke again), machines that joined (join again), join tokens",
+        "since the backup forgotten: revocations (revoke again), cancellations (cancel again), "
+        "machines that joined (join again), join tokens",
         "next: nanoexec hub serve",
     )
 

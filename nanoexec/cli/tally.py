@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from nanoexec.errors import ExitCode
-from nanoexec.model import FINAL, UNCONFIRMED, Delivery, DeliveryState, Outcome, Trigger
+from nanoexec.model import FINAL, NODES_WORD, UNCONFIRMED, Delivery, DeliveryState, Outcome, Trigger
 
-PATIENCE: Final = 10.0  # seconds that a connected node may take to say that it has the trigger
+PATIENCE: Final = 10.0  # seconds that a connected node may take to say that it has the trigger, or a cancellation
+GONE: Final = 60.0  # seconds that a node may be away until nobody waits any more for the run that goes on there
 
 _GOOD: Final = frozenset({Outcome.SUCCEEDED, Outcome.SKIPPED})
 
@@ -24,6 +25,7 @@ class Tally:
     def __init__(self, trigger: Trigger, nodes: Iterable[str], away: Iterable[str], unknown: Iterable[str]) -> None:
         self.trigger = trigger
         self.away = set(away)
+        self._left: dict[str, float] = {}  # node -> when it went away while somebody waited, in seconds since then
         self.unknown = tuple(unknown)
         self.deliveries = {
             node: Delivery(
@@ -40,10 +42,25 @@ class Tally:
             self.deliveries[delivery.node] = delivery
             self.away.discard(delivery.node)
 
+    def moved(self, away: Iterable[str], back: Iterable[str], elapsed: float) -> None:
+        """Nodes have gone away, or come back, so many seconds after the trigger was accepted."""
+        for node in self.deliveries.keys() & set(away):
+            self.away.add(node)
+            self._left[node] = elapsed
+        self.away.difference_update(back)
+
     def waiting(self, elapsed: float) -> bool:
         """Whether any answer is still worth waiting for, so many seconds after the trigger was accepted."""
-        here = any(delivery.node not in self.away for delivery in self.running())
+        here = any(self._may_answer(delivery.node, elapsed) for delivery in self.running())
         return here or (elapsed < PATIENCE and bool(self.silent()))
+
+    def unanswered(self, elapsed: float) -> bool:
+        """As `waiting`, for the answer to a cancellation: the hub's conclusions are none."""
+        concluded = any(delivery.node not in self.away for delivery in self.gone())
+        return self.waiting(elapsed) or (elapsed < PATIENCE and concluded)
+
+    def _may_answer(self, node: str, elapsed: float) -> bool:
+        return node not in self.away or elapsed - self._left.get(node, -GONE) < GONE
 
     def _in(self, *states: DeliveryState) -> list[Delivery]:
         return [delivery for delivery in self.deliveries.values() if delivery.state in states]
@@ -51,6 +68,10 @@ class Tally:
     def done(self) -> list[Delivery]:
         """Deliveries in a final state."""
         return [delivery for delivery in self.deliveries.values() if delivery.state in FINAL]
+
+    def answered(self) -> list[Delivery]:
+        """Those of which it is known for good that they have ended, or never start."""
+        return [d for d in self.deliveries.values() if d.state in NODES_WORD or was_cancelled(d)]
 
     def running(self) -> list[Delivery]:
         """Started, or in the node's journal and waiting there."""

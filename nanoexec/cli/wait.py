@@ -36,7 +36,7 @@ def issue(paths: Paths, request: control.Submit | control.Issue, output: Format,
         if not wait:
             return _leave(tally, output)
         try:
-            follow(hub, tally, output)
+            follow(hub, tally, output, tally.waiting)
         except KeyboardInterrupt:
             _interrupted(tally)
             return ExitCode.INTERRUPTED
@@ -53,16 +53,17 @@ def _leave(tally: Tally, output: Format) -> ExitCode:
     return ExitCode.OK
 
 
-def follow(hub: HubConnection, tally: Tally, output: Format) -> None:
-    """Take in what the hub tells until nothing more is worth waiting for. Raises as `HubConnection`."""
+def follow(hub: HubConnection, tally: Tally, output: Format, waiting: Callable[[float], bool]) -> None:
+    """Take in what the hub tells as long as ``waiting`` says so, after so many seconds. Raises as `HubConnection`."""
     began = time.monotonic()
     with _progress(tally, shown=output is Format.TEXT) as advance:
-        while tally.waiting(time.monotonic() - began):
+        while waiting(time.monotonic() - began):
             reply = _next(hub, tally.trigger.id)
             if isinstance(reply, control.Progress):
                 # Who cancels on some nodes only is told of the others, too.
                 meant = tuple(delivery for delivery in reply.deliveries if delivery.node in tally.deliveries)
                 tally.update(meant)
+                tally.moved(reply.away, reply.back, time.monotonic() - began)
                 if output is Format.JSONL:
                     _print_lines(meant)
             advance()
@@ -124,7 +125,11 @@ def _finish(tally: Tally, output: Format) -> None:
     else:
         colour = render.wants_colour(sys.stdout)
         render.say(*render.results(tally.done(), colour=colour))
-        for word, deliveries in (("silent", tally.silent()), ("queued", tally.queued())):
+        for word, deliveries in (
+            ("still running, and away", tally.running()),
+            ("silent", tally.silent()),
+            ("queued", tally.queued()),
+        ):
             if deliveries:
                 render.say(f"{fold(delivery.node for delivery in deliveries)}  {word}{_until(tally, word)}")
         render.tell(f"{tally.trigger.action} {tally.trigger.id}: {tally.summary()}{_until(tally, 'queued')}")

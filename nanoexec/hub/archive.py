@@ -92,21 +92,28 @@ def write(file: Path, small: Mapping[str, bytes], database: Path, *, hub: str, m
     return manifest
 
 
-def extract(file: Path, directory: Path) -> Manifest:
-    """Put every member into ``directory``, each readable by its owner only, and check all of it.
+def extract(file: Path, database: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Check all of an archive: what it says of itself, and its small files. ``database`` is made, for its owner only.
 
     Raises `ConfigError` for an archive that is damaged, newer, or something else.
     """
+    small: dict[str, bytes] = {}
     with _faults(file):
         if not stat.S_ISREG(file.stat().st_mode):  # a FIFO would be waited for
             raise ConfigError(f"{file}: is not a file: name what `nanoexec hub backup` wrote")
         with file.open("rb") as source, _opened(file, source) as tar:
             manifest = _manifest(file, tar)
             for member in manifest.members:
-                _extract(file, tar, member, directory)
+                if member.name == DATABASE:
+                    found = _extract(file, tar, member, database)
+                else:
+                    small[member.name] = _data(file, tar, member.name, member.size)
+                    found = hashlib.sha256(small[member.name]).hexdigest()
+                if found != member.sha256:
+                    raise ConfigError(f"{file}: damaged: {member.name} is not as it was when the backup was made")
             if tar.next() is not None:
                 raise ConfigError(f"{file}: damaged: something follows {MEMBERS[-1]}")
-    return manifest
+    return manifest, small
 
 
 def _add(tar: tarfile.TarFile, name: str, data: IO[bytes], size: int) -> None:
@@ -142,23 +149,15 @@ def _manifest(file: Path, tar: tarfile.TarFile) -> Manifest:
     return manifest
 
 
-def _extract(file: Path, tar: tarfile.TarFile, member: Member, directory: Path) -> None:
-    target = directory / member.name
+def _extract(file: Path, tar: tarfile.TarFile, member: Member, target: Path) -> str:
+    """Write a member to a new file: its SHA-256."""
+    found = hashlib.sha256()
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _MODE)
     with os.fdopen(descriptor, "wb") as out:
-        if member.name == DATABASE:
-            found = hashlib.sha256()
-            for chunk in _chunks(_member(file, tar, member.name, member.size)):
-                found.update(chunk)
-                out.write(chunk)
-        else:
-            data = _data(file, tar, member.name, member.size)
-            found = hashlib.sha256(data)
-            out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    if found.hexdigest() != member.sha256:
-        raise ConfigError(f"{file}: damaged: {member.name} is not as it was when the backup was made")
+        for chunk in _chunks(_member(file, tar, member.name, member.size)):
+            found.update(chunk)
+            out.write(chunk)
+    return found.hexdigest()
 
 
 def _data(file: Path, tar: tarfile.TarFile, name: str, size: int | None) -> bytes:

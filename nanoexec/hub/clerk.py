@@ -106,14 +106,14 @@ class Clerk:
         self.problem = ""
         return True
 
-    async def purge(self, before: float) -> None:
-        """Have the store forget what was over before then, a little at a time. Raises `StoreError`.
+    async def purge(self, before: float, tokens_before: float) -> None:
+        """Have the store forget what was over before then, and old tokens, a little at a time. Raises `StoreError`.
 
         In the writer's own thread, where every part waits its turn: of two threads that want to write, SQLite lets the
         one that never pauses win.
         """
         loop = asyncio.get_running_loop()
-        while await loop.run_in_executor(self._writer, self._store.purge_some, before):
+        while await loop.run_in_executor(self._writer, self._store.purge_some, before, tokens_before):
             pass
         while await loop.run_in_executor(self._writer, self._store.shrink_some):
             pass

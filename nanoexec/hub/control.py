@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nanoexec.errors import ExitCode, NanoexecError, ProtocolError, UnavailableError
 from nanoexec.hub.core import Answered
-from nanoexec.model import MAX_REASON, Delivery
+from nanoexec.model import MAX_REASON
 from nanoexec.wire import control, stream
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class ControlSocket:
         self, request: control.Request, by: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         hub = self._hub
+        if not isinstance(request, control.Question):
+            hub.look_around()  # the answer says who is here; whoever leaves right after it is news
         match request:
             case control.Submit(wanted=wanted, watch=watch):
                 await self._watched(await hub.submit(wanted, by), by, reader if watch else None, writer)
@@ -116,11 +118,12 @@ class ControlSocket:
         """Tell that a trigger is accepted or taken back, publish that, and go on telling until the asker hangs up."""
         trigger = decision.answer.trigger.id
 
-        def tell(deliveries: tuple[Delivery, ...]) -> None:
+        def tell(progress: control.Progress) -> None:
             if writer.transport.get_write_buffer_size() > UNREAD:
                 _log.warning("control socket: %s watches trigger %s and does not read: hung up", by, trigger)
                 writer.transport.abort()
-            _tell(writer, control.Progress(deliveries=deliveries))
+                return
+            _tell(writer, progress)
 
         self._hub.watchers.add(trigger, tell)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from nanoexec import target
-from nanoexec.errors import RefusedError, UsageError
+from nanoexec.errors import NoTargetError, RefusedError, UsageError
 from nanoexec.hub.ledger import Entry, Ledger, unsettled
 from nanoexec.hub.roster import Roster
 from nanoexec.model import (
@@ -232,7 +232,8 @@ class HubCore:
     ) -> Answered[Cancelling]:
         """Take a trigger back, on all of its nodes or on those that ``nodes`` means.
 
-        What a node that is away has not confirmed is cancelled at once. The others are asked, and have the last word.
+        What was never sent is cancelled at once. The other nodes are asked, and have the last word, also of what has
+        expired or is lost as far as the hub knows.
         Raises `UsageError`, `TargetError`, `NoTargetError`.
         """
         for stored in recalled:
@@ -240,7 +241,12 @@ class HubCore:
         entry = self.ledger.keep(trigger)
         if entry is None:
             raise UsageError(f"there is no trigger {trigger}: look for its id in the history")
-        found = target.resolve(nodes or EVERY_NODE, tuple(entry.deliveries), self._groups)
+        try:
+            found = target.resolve(nodes or EVERY_NODE, tuple(entry.deliveries), self._groups)
+        except NoTargetError:
+            raise NoTargetError(
+                f"target {nodes!r} matches no node of trigger {trigger} (`nanoexec show {trigger}` lists them)"
+            ) from None
         over = tuple(node for node in found.nodes if not unsettled(entry.deliveries[node]))
         changes: list[Change] = []
         for node in found.nodes:

@@ -9,10 +9,10 @@ import heapq
 from collections.abc import Iterator
 from typing import Final
 
-from nanoexec.model import FINAL, UNCONFIRMED, DeliveryState, Order, Trigger, may_follow
+from nanoexec.model import FINAL, NODES_WORD, UNCONFIRMED, DeliveryState, Order, Trigger, may_follow
 from nanoexec.record import DeliveryCancelled, DeliveryMoved, StoredTrigger
 
-LOST_AFTER: Final = 86400.0  # seconds past its expiry that a started run may stay without a report
+LOST_AFTER: Final = 86400.0  # seconds past its expiry that a started run may stay without a report, a wish past itself
 KEPT: Final = 60.0  # seconds that a closed trigger stays in memory after anybody last asked for it
 FIRST_RETRY: Final = 3.0
 LAST_RETRY: Final = 60.0
@@ -22,7 +22,7 @@ _S: Final = DeliveryState
 class Entry:
     """One trigger with the state of all its deliveries."""
 
-    __slots__ = ("cancels", "closed", "deliveries", "open", "order", "retries", "trigger")
+    __slots__ = ("cancels", "closed", "deliveries", "open", "order", "retries", "trigger", "wished")
 
     def __init__(self, stored: StoredTrigger) -> None:
         self.trigger: Trigger = stored.trigger
@@ -32,13 +32,14 @@ class Entry:
         self.cancels: dict[str, str] = {  # node -> who takes it back; until the node has said what became of it
             node: by for node, by in stored.cancels.items() if unsettled(self.deliveries[node])
         }
+        self.wished = stored.wished  # wall time of the latest of these
         self.closed: float | None = None  # steady time since which it is known to be closed and nobody asked for it
         self.retries: dict[str, tuple[int, float]] = {}  # node -> how often offered, when again (steady)
 
 
 def unsettled(state: DeliveryState) -> bool:
-    """Whether a node may still start or go on with a delivery that was taken back."""
-    return state not in FINAL or state is _S.CANCELLED
+    """Whether a node may still start or go on with a delivery, whatever the hub has concluded without it."""
+    return state not in NODES_WORD
 
 
 class Ledger:
@@ -89,19 +90,22 @@ class Ledger:
             yield self._entries[trigger]
 
     def cancel(self, trigger: str, node: str, by: str, at: float) -> list[DeliveryCancelled]:
-        """Take a delivery back. Nothing changes if it is over, or if somebody has before."""
+        """Take a delivery back. Nothing changes if the node has said how it ended, or if somebody has before."""
         entry = self._entries[trigger]
-        if node in entry.cancels or entry.deliveries[node] in FINAL:
+        state = entry.deliveries[node]
+        if node in entry.cancels or state is _S.CANCELLED or not unsettled(state):
             return []
         entry.cancels[node] = by
+        entry.wished = at
         entry.retries.pop(node, None)
         self._cancels.setdefault(node, {})[trigger] = None
+        heapq.heappush(self._ends, (at + LOST_AFTER, trigger))
         return [DeliveryCancelled(trigger=trigger, node=node, by=by, at=at)]
 
     def withdraw(self, trigger: str, node: str, at: float) -> list[DeliveryMoved]:
-        """Conclude that a node that is away, and has not confirmed it, will not run what was taken back."""
+        """Conclude that a node that was never sent what was taken back will not run it."""
         entry = self._entries[trigger]
-        if entry.deliveries[node] not in UNCONFIRMED:
+        if entry.deliveries[node] is not _S.PENDING:
             return []
         return self.move(trigger, node, _S.CANCELLED, at, f"cancelled by {entry.cancels[node]}")
 
@@ -159,26 +163,28 @@ class Ledger:
             if entry := self._entries.get(trigger):
                 changes += self._end(entry, wall)
                 if entry.open or entry.cancels:
-                    again = entry.trigger.expires + LOST_AFTER
+                    again = max(entry.trigger.expires, entry.wished) + LOST_AFTER
                     heapq.heappush(self._ends, (again if again > wall else wall + LOST_AFTER, trigger))
         return changes
 
     def _end(self, entry: Entry, wall: float) -> list[DeliveryMoved]:
         changes: list[DeliveryMoved] = []
+        trigger, expired = entry.trigger.id, entry.trigger.expires <= wall
         given_up = wall >= entry.trigger.expires + LOST_AFTER
         for node, state in tuple(entry.deliveries.items()):
-            if node in entry.cancels and state in UNCONFIRMED:
-                changes += self.withdraw(entry.trigger.id, node, wall)
-            elif state is _S.PENDING:
-                reason = "the node was away until it expired"
-                changes += self.move(entry.trigger.id, node, _S.EXPIRED, wall, reason)
-            elif state is _S.SENT:
+            if node in entry.cancels and state is _S.PENDING:
+                changes += self.withdraw(trigger, node, wall)
+            elif state is _S.PENDING and expired:
+                changes += self.move(trigger, node, _S.EXPIRED, wall, "the node was away until it expired")
+            elif state is _S.SENT and expired:
                 reason = "the node did not answer until it expired"
-                changes += self.move(entry.trigger.id, node, _S.EXPIRED, wall, reason)
+                if node in entry.cancels:
+                    reason = f"cancelled by {entry.cancels[node]}, and {reason}"
+                changes += self.move(trigger, node, _S.EXPIRED, wall, reason)
             elif state not in FINAL and given_up:
                 reason = f"{state} since, and no report within a day after it expired"
-                changes += self.move(entry.trigger.id, node, _S.LOST, wall, reason)
-            if given_up:
+                changes += self.move(trigger, node, _S.LOST, wall, reason)
+            if given_up and wall >= entry.wished + LOST_AFTER:
                 self._settle(entry, node)
         return changes
 

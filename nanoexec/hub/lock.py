@@ -27,7 +27,9 @@ def locked(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UnavailableError(f"{state}: another hub is already running on this directory") from None
+            raise UnavailableError(
+                f"{state}: another hub is already running on this directory: stop it first"
+            ) from None
         yield
     finally:
         os.close(descriptor)

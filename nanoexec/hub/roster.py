@@ -47,9 +47,9 @@ class Roster:
         node = self._nodes.get(name)
         return node is not None and node.connected
 
-    def connected(self) -> int:
-        """How many nodes are here."""
-        return sum(node.connected for node in self._nodes.values())
+    def connected(self) -> list[str]:
+        """The nodes that are here."""
+        return [node.name for node in self._nodes.values() if node.connected]
 
     def hello(self, name: str, hello: Hello, now: Instant, relayed: Cursor | None = None) -> list[Change]:
         """A node spoke of itself: it is here. That is recorded when it is news, or when the last record is old.

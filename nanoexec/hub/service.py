@@ -101,10 +101,10 @@ class Hub:
             getattr(self._exchange, "publish_port", self.ports[0]),
             getattr(self._exchange, "report_port", self.ports[1]),
         )
-        for work in (self.clerk.work, self._beacons, self._ticks, self._purges):
-            self._tasks.append(asyncio.create_task(self._survive(work)))
+        works = [self.clerk.work, self._beacons, self._ticks, self._purges, self._look_around]
         if self._echo is not None:
-            self._tasks.append(asyncio.create_task(self._survive(self._echo.listen)))
+            works += [self._echo.listen, functools.partial(self._judge, self._echo)]
+        self._tasks += [asyncio.create_task(self._survive(work)) for work in works]
 
     def let_join(self, joining: Joining) -> None:
         """Have machines let in by this, whenever a token is outstanding. Before `start`."""
@@ -195,24 +195,38 @@ class Hub:
                 for key in decision.disconnect:
                     _log.info("%s is silent, and counts as away", self.clerk.core.roster.accepted.get(key, key))
                 await self.publish(decision)
-            if self._echo is not None:
-                self.count("alarms", self._echo.judge(self._now()))
             await self._mind_join_listener()
+
+    async def _judge(self, echo: Echo) -> None:
+        """Apart from all that may be stuck, the writer for instance: then no beacon comes, and this must say so."""
+        while True:
+            await asyncio.sleep(TICK)
+            self.count("alarms", echo.judge(self._now()))
+
+    async def _look_around(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self.look_around()
+
+    def look_around(self) -> None:
+        """Tell who watches which nodes have come and gone."""
+        self.watchers.present(self.clerk.core.roster.connected())
 
     async def _purges(self) -> None:
         while True:
             try:
-                await self.clerk.purge(await self._horizon())
+                await self.clerk.purge(*await self._horizon())
             except StoreError as error:
                 _log.warning("old history stays for now: %s", error)
             await asyncio.sleep(PURGE_EVERY)
 
-    async def _horizon(self) -> float:
-        """Before what history is old. A clock that is years ahead when a hub starts must not cost all of it, so it is
-        old beside what came last, too.
+    async def _horizon(self) -> tuple[float, float]:
+        """Before what history is old, and before what join tokens are. A clock that is years ahead when a hub starts
+        must not cost all of the history, so it is old beside what came last, too. A token has nothing but the clock.
         """
-        newest = await self._read(self._store.newest)
-        return min(self._now().wall, newest + _DAY) - self.config.history_days * _DAY
+        newest, clock = await self._read(self._store.newest), self._now().wall
+        kept = self.config.history_days * _DAY
+        return min(clock, newest + _DAY) - kept, clock - kept
 
     async def publish(self, decision: Decision) -> None:
         """Let out what has been decided and stored."""
@@ -249,8 +263,8 @@ class Hub:
         recalled = await self._recall([id_])
         news: dict[str, Delivery] = {}  # a run may end in the very commit, before anybody can watch for it
 
-        def note(deliveries: Sequence[Delivery]) -> None:
-            news.update({delivery.node: replace(delivery, run=None) for delivery in deliveries})
+        def note(progress: control.Progress) -> None:
+            news.update({delivery.node: replace(delivery, run=None) for delivery in progress.deliveries})
 
         self.watchers.add(id_, note)
         try:
@@ -312,7 +326,7 @@ class Hub:
         for name in overdue.scheduled(nodes) if action is None else (action,):
             standings = await self._read(functools.partial(self._store.standings, name))
             found += overdue.lapses(name, nodes, standings, self._now().wall)
-        return control.Overdue(lapses=tuple(found))
+        return control.Overdue(lapses=_terse(found))
 
     async def show(self, id_: str) -> control.Shown:
         """Raises `UsageError` when nothing, or more than one thing, begins with ``id_``."""
@@ -342,7 +356,7 @@ class Hub:
             report_port=self.ports[1],
             join_port=self.join_port,
             nodes=len(core.roster.accepted),
-            connected=core.roster.connected(),
+            connected=len(core.roster.connected()),
             open_deliveries=core.ledger.open_deliveries(),
             counters=counters,
             problem=self.clerk.problem,
@@ -369,6 +383,14 @@ def _brief(entries: Sequence[HistoryEntry]) -> tuple[HistoryEntry, ...]:
     return tuple(replace(entry, reason=entry.reason[:share], by=entry.by[:share]) for entry in entries)
 
 
+def _terse(lapses: Sequence[Lapse]) -> tuple[Lapse, ...]:
+    """As `_brief`."""
+    if 4 * sum(len(lapse.detail) for lapse in lapses) <= stream.MAX_MESSAGE // 2:
+        return tuple(lapses)
+    share = stream.MAX_MESSAGE // 2 // 4 // len(lapses)
+    return tuple(replace(lapse, detail=lapse.detail[:share]) for lapse in lapses)
+
+
 def _shortened(reports: Sequence[RunReported]) -> tuple[RunReported, ...]:
     """As `_within_a_message`."""
     runs = _fitting([each.run for each in reports])
@@ -389,7 +411,7 @@ def _fitting(runs: Sequence[Run]) -> list[Run]:
     where these are too many: every run of a trigger has them anew.
     """
     share = stream.MAX_MESSAGE // 2 // max(1, len(runs))
-    words = sum(len(word.encode()) for run in runs for word in (*run.command, *run.arguments.values()))
+    words = sum(len(word.encode()) for run in runs for word in (*run.command, *run.arguments, *run.arguments.values()))
     if words > stream.MAX_MESSAGE // 8:
         runs = [replace(run, command=(), arguments={}) for run in runs]
     return [replace(run, output=run.output.shortened(share)) for run in runs]

@@ -1,16 +1,19 @@
-"""Who waits for which trigger: changes that are on disk become news for the command lines that watch. Pure."""
+"""Who waits for which trigger: changes that are on disk, and nodes that come and go, become news for the command lines
+that watch. Pure.
+"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from nanoexec.model import Delivery, Run
 from nanoexec.record import Change, DeliveryMoved, RunReported
 from nanoexec.wire import network, stream
+from nanoexec.wire.control import Progress
 
 # Each run came in a frame of its own size at most, so that so many of them fit into one message to a command line.
 AT_ONCE: Final = stream.MAX_MESSAGE // network.MAX_FRAME - 1
 
-Tell = Callable[[tuple[Delivery, ...]], None]
+Tell = Callable[[Progress], None]
 
 
 class Watchers:
@@ -18,6 +21,7 @@ class Watchers:
 
     def __init__(self) -> None:
         self._tells: dict[str, list[Tell]] = {}
+        self._here: frozenset[str] = frozenset()
 
     def add(self, trigger: str, tell: Tell) -> None:
         self._tells.setdefault(trigger, []).append(tell)
@@ -53,4 +57,13 @@ class Watchers:
         for trigger, deliveries in news.items():
             for start in range(0, len(deliveries), AT_ONCE):
                 for tell in tuple(self._tells.get(trigger, ())):
-                    tell(tuple(deliveries[start : start + AT_ONCE]))
+                    tell(Progress(deliveries=tuple(deliveries[start : start + AT_ONCE])))
+
+    def present(self, nodes: Iterable[str]) -> None:
+        """Tell who has come and gone since this was said last: these are here now."""
+        here = frozenset(nodes)
+        news = Progress(away=tuple(sorted(self._here - here)), back=tuple(sorted(here - self._here)))
+        self._here = here
+        if news != Progress():
+            for tell in [tell for tells in self._tells.values() for tell in tells]:
+                tell(news)

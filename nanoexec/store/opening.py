@@ -34,7 +34,7 @@ class Migrations(msgspec.Struct, frozen=True):
     head: str
 
 
-OURS: Final = Migrations(Path(__file__).parent / "migrations", "0003")
+OURS: Final = Migrations(Path(__file__).parent / "migrations", "0004")
 
 
 def prepare(path: Path, migrations: Migrations) -> None:

@@ -29,8 +29,8 @@ from nanoexec.record import Chain, HistoryEntry, RunReported, Standing, StoredTr
 from nanoexec.store.schema import (
     certificates,
     deliveries,
-    is_cancelled,
     is_open,
+    is_taken_back,
     is_untold,
     nodes,
     runs,
@@ -54,8 +54,8 @@ _SHOWN: Final = 4  # how many ids an ambiguous beginning is answered with
 
 
 def open_triggers(connection: sa.Connection) -> list[StoredTrigger]:
-    """Those of cancelled deliveries too: their nodes may not have heard of it yet."""
-    unfinished = sa.union(*(sa.select(deliveries.c.trigger).where(such) for such in (is_open, is_cancelled)))
+    """Those that were taken back too: their nodes may not have heard of it yet."""
+    unfinished = sa.union(*(sa.select(deliveries.c.trigger).where(such) for such in (is_open, is_taken_back)))
     return _stored(connection, unfinished)
 
 
@@ -66,14 +66,24 @@ def stored_trigger(connection: sa.Connection, id_: str) -> StoredTrigger | None:
 def _stored(connection: sa.Connection, ids: sa.CompoundSelect[Any] | list[str]) -> list[StoredTrigger]:
     states: defaultdict[str, dict[str, DeliveryState]] = defaultdict(dict)
     cancels: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    found = sa.select(deliveries.c.trigger, deliveries.c.node, deliveries.c.state, deliveries.c.canceller)
-    for trigger, node, state, canceller in connection.execute(found.where(deliveries.c.trigger.in_(ids))):
+    wished: defaultdict[str, float] = defaultdict(float)
+    columns = (deliveries.c[name] for name in ("trigger", "node", "state", "canceller", "cancelled"))
+    found = sa.select(*columns).where(deliveries.c.trigger.in_(ids))
+    for trigger, node, state, canceller, cancelled in connection.execute(found):
         states[trigger][node] = DeliveryState(state)
         if canceller is not None:
             cancels[trigger][node] = canceller
+            wished[trigger] = max(wished[trigger], cancelled)
     rows = connection.execute(sa.select(triggers).where(triggers.c.id.in_(ids)).order_by(triggers.c.issued))
     return [
-        StoredTrigger(_trigger(row), Order(row.body, row.signature), row.target, states[row.id], cancels[row.id])
+        StoredTrigger(
+            trigger=_trigger(row),
+            order=Order(row.body, row.signature),
+            target=row.target,
+            deliveries=states[row.id],
+            cancels=cancels[row.id],
+            wished=wished[row.id],
+        )
         for row in rows
     ]
 
@@ -193,11 +203,11 @@ def trigger_detail(connection: sa.Connection, beginning: str) -> TriggerDetail:
 
 
 def trigger_id(connection: sa.Connection, beginning: str) -> str:
-    return str(_only(connection, sa.select(triggers.c.id), triggers.c.id, beginning, "trigger").id)
+    return str(_only_trigger(connection, sa.select(triggers.c.id), beginning).id)
 
 
 def chain(connection: sa.Connection, beginning: str, node: str) -> Chain:
-    row = _only(connection, sa.select(triggers), triggers.c.id, beginning, "trigger")
+    row = _only_trigger(connection, sa.select(triggers), beginning)
     ours = sa.select(deliveries).where(deliveries.c.trigger == row.id, deliveries.c.node == node)
     delivery = connection.execute(ours).first()
     if delivery is None:
@@ -222,6 +232,21 @@ def run_reports(connection: sa.Connection, beginning: str) -> list[RunReported]:
     id_ = _only(connection, ids, runs.c.id, beginning, "run").id
     found = connection.execute(sa.select(runs).where(runs.c.id == id_).order_by(runs.c.node))
     return [RunReported(row.node, _run(row), row.reported) for row in found]
+
+
+def _only_trigger(connection: sa.Connection, rows: sa.Select[Any], beginning: str) -> Any:
+    """As `_only`. The history shows runs, too, and whoever has found an id there must not be sent there again."""
+    try:
+        return _only(connection, rows, triggers.c.id, beginning, "trigger")
+    except UsageError as error:
+        try:
+            found = run_reports(connection, beginning)[0]
+        except UsageError:
+            raise error from None
+    raise UsageError(
+        f"run {found.run.id} on {found.node} is of no trigger that this hub knows: only the node itself can stop it, and "
+        f"`nanoexec prove {found.run.id}` there tells all there is"
+    )
 
 
 def _only(

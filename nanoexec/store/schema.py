@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from nanoexec.model import OPEN, DeliveryState
+from nanoexec.model import FINAL, NODES_WORD, OPEN, DeliveryState
 
 METADATA: Final = sa.MetaData()
 
@@ -68,11 +68,14 @@ deliveries: Final = sa.Table(
 # Indexes over a part of the table serve the queries that say the same condition, with the same literals. A finished
 # delivery is told in the history by its run.
 is_open: Final = deliveries.c.state.in_([sa.literal_column(f"'{state}'") for state in sorted(OPEN)])
-is_cancelled: Final = deliveries.c.state == sa.literal_column(f"'{DeliveryState.CANCELLED}'")
+# Taken back, and its node has not said what became of it.
+is_taken_back: Final = deliveries.c.cancelled.is_not(None) & deliveries.c.state.in_(
+    [sa.literal_column(f"'{state}'") for state in sorted(FINAL - NODES_WORD)]
+)
 is_untold: Final = deliveries.c.state != sa.literal_column(f"'{DeliveryState.FINISHED}'")
 
 sa.Index("ix_deliveries_open", deliveries.c.trigger, sqlite_where=is_open, postgresql_where=is_open)
-sa.Index("ix_deliveries_cancelled", deliveries.c.trigger, sqlite_where=is_cancelled, postgresql_where=is_cancelled)
+sa.Index("ix_deliveries_taken_back", deliveries.c.trigger, sqlite_where=is_taken_back, postgresql_where=is_taken_back)
 sa.Index("ix_deliveries_untold", deliveries.c.updated, sqlite_where=is_untold, postgresql_where=is_untold)
 sa.Index(
     "ix_deliveries_untold_node",

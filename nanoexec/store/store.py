@@ -53,20 +53,21 @@ class Store:
         with self._read() as connection:
             return queries.newest(connection)
 
-    def purge(self, before: float) -> int:
+    def purge(self, before: float, tokens_before: float | None = None) -> int:
         """Forget triggers that were over, runs that were reported and tokens that ended before then: how many of them.
 
-        ``before`` is of the hub's clock. A trigger goes with its deliveries and runs once none of them is open.
+        ``before`` is of the hub's clock; tokens may have a moment of their own. A trigger goes with its deliveries and
+        runs once none of them is open.
         """
         gone = 0
-        while removed := self.purge_some(before):
+        while removed := self.purge_some(before, tokens_before):
             gone += removed
         return gone
 
-    def purge_some(self, before: float) -> int:
+    def purge_some(self, before: float, tokens_before: float | None = None) -> int:
         """A part of `purge`, in one small transaction, so that a commit waits for no more than that; 0: all is done."""
         with self._write() as connection:
-            removed = (connection.execute(statement).rowcount for statement in purging.batches(before))
+            removed = (connection.execute(statement).rowcount for statement in purging.batches(before, tokens_before))
             return next(filter(None, removed), 0)
 
     def shrink_some(self) -> bool:

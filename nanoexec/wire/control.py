@@ -157,9 +157,11 @@ class Proof(ControlMessage, frozen=True, tag="proof"):
 
 
 class Progress(ControlMessage, frozen=True, tag="progress"):
-    """Deliveries that have moved, as they are now."""
+    """Deliveries that have moved, as they are now; which nodes of the roster have gone ``away``, or come ``back``."""
 
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[Delivery, ...] = ()
+    away: tuple[NodeName, ...] = ()
+    back: tuple[NodeName, ...] = ()
 
 
 class Prepared(ControlMessage, frozen=True, tag="prepared"):

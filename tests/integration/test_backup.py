@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import tarfile
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 
 from nanoexec.config import Paths
 from nanoexec.errors import ConfigError, NanoexecError
-from nanoexec.hub import archive
+from nanoexec.hub import archive, backup
 from nanoexec.hub.backup import back_up, restore
 from nanoexec.hub.setup import create
 from nanoexec.model import Node
@@ -25,9 +26,12 @@ from nanoexec.record import NodeJoined, TokenMade
 from nanoexec.store import Store
 from tests.integration.store.records import identifier, issued
 from tests.support.fleet import Fleet, Service, assert_one_line, fleet_of, wait_until, whoami
+from tests.support.somebody import as_user
 
 pytestmark = pytest.mark.timeout(180)
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 NOW = 1_700_000_000.0
+ACCOUNT = 12345
 
 
 @pytest.fixture
@@ -38,6 +42,12 @@ def hub(tmp_path: Path) -> Paths:
     with closing(Store.open(paths.hub_store)) as store:
         store.commit([NodeJoined("web1", identifier("k1"), 1.0), issued("a", "web1"), TokenMade("d" * 64, 9e9, 1)])
     return paths
+
+
+def of_the_account(paths: Paths) -> None:
+    """Give a hub's directory to an account, as the package does."""
+    paths.hub_state.mkdir(parents=True, exist_ok=True)
+    os.chown(paths.hub_state, ACCOUNT, ACCOUNT)
 
 
 def kept(paths: Paths) -> dict[str, bytes]:
@@ -77,15 +87,14 @@ def test_a_link_in_the_place_of_the_lock_leads_nobody_astray(hub: Paths, tmp_pat
     assert not elsewhere.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@as_root
 def test_who_owns_the_hubs_directory_gets_no_file_from_elsewhere(
     hub: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back_up(hub, tmp_path / "hub.tar", NOW)
     new, theirs = Paths(root=tmp_path / "new"), tmp_path / "theirs"
     theirs.touch()
-    new.hub_state.mkdir(parents=True)
-    os.chown(new.hub_state, 12345, 12345)
+    of_the_account(new)
 
     def prepared_and_replaced(database: Path) -> tuple[int, tuple[str, ...]]:
         database.unlink()
@@ -96,6 +105,90 @@ def test_who_owns_the_hubs_directory_gets_no_file_from_elsewhere(
     with pytest.raises(NanoexecError):
         restore(new, tmp_path / "hub.tar", NOW)
     assert theirs.stat().st_uid == 0
+
+
+@as_root
+@pytest.mark.parametrize("names", [archive.SMALL, (archive.DATABASE,)], ids=["small files", "database"])
+def test_who_owns_the_hubs_directory_has_nothing_from_elsewhere_read_or_changed(
+    hub: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    """Whatever directory it finds in its own is renamed, and another one is there, with links to another hub's files.
+
+    That is made with all rights here, since an account cannot look into the directories of pytest.
+    """
+    new, other = Paths(root=tmp_path / "new"), Paths(root=tmp_path / "other")
+    back_up(hub, tmp_path / "hub.tar", NOW)
+    create(other, "other.example.org")
+    with closing(Store.open(other.hub_store)) as store:
+        store.commit([TokenMade("e" * 64, 9e9, 1)])
+    of_the_account(new)
+
+    def prepared_and_replaced(database: Path) -> tuple[int, tuple[str, ...]]:
+        for found in [place for place in new.hub_state.iterdir() if place.is_dir()]:
+            taken = found.rename(new.hub_state / "taken")
+            found.mkdir()
+            for name in archive.MEMBERS:
+                if name in names:
+                    (found / name).symlink_to(backup._place(other, name))
+                else:
+                    (taken / name).rename(found / name)
+        return prepared(database)
+
+    prepared = backup._prepared
+    monkeypatch.setattr(backup, "_prepared", prepared_and_replaced)
+    restore(new, tmp_path / "hub.tar", NOW)
+    for name in archive.SMALL:
+        assert backup._place(new, name).read_bytes() == backup._place(hub, name).read_bytes(), name
+    with closing(Store.open(other.hub_store)) as store:
+        assert len(store.tokens(0.0)) == 1
+
+
+@as_root
+@pytest.mark.parametrize("real", [True, False], ids=["a directory of its own", "a link to one"])
+def test_who_owns_the_hubs_directory_has_nothing_put_aside_into_another(
+    hub: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, real: bool
+) -> None:
+    """The directory for it is replaced as soon as it is made."""
+    back_up(hub, tmp_path / "hub.tar", NOW)
+    of_the_account(hub)
+    victim, elsewhere = tmp_path / "victim", tmp_path / "elsewhere"
+    victim.write_text("as it was")
+    elsewhere.mkdir()
+    make = os.mkdir
+
+    def made_and_replaced(path: Path | str, *words: int, **more: int) -> None:
+        make(path, *words, **more)
+        if Path(path).name.startswith("before-restore-"):
+            aside = hub.hub_state / Path(path).name
+            aside.rename(hub.hub_state / "taken")
+            if real:
+                make(aside)
+                (aside / archive.CONFIG).symlink_to(victim)
+            else:
+                aside.symlink_to(elsewhere)
+
+    monkeypatch.setattr(os, "mkdir", made_and_replaced)
+    with pytest.raises(ConfigError, match="what was here cannot be put aside"):
+        restore(hub, tmp_path / "hub.tar", NOW, force=True)
+    assert victim.read_text() == "as it was"
+    assert not list(elsewhere.iterdir())
+    assert hub.hub_store.exists()
+
+
+@as_root
+def test_a_hub_whose_directory_is_a_file_system_of_its_own_is_restored(hub: Paths, tmp_path: Path) -> None:
+    back_up(hub, tmp_path / "hub.tar", NOW)
+    new = Paths(root=tmp_path / "new")
+    new.hub_state.parent.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if Path(other).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("there is no other file system here")
+        new.hub_state.symlink_to(other)
+        of_the_account(new)
+        for force in (False, True):
+            restore(new, tmp_path / "hub.tar", NOW, force=force)
+        assert {place.name for place in new.hub_state.parent.iterdir()} == {"hub"}
+        assert new.hub_store.stat().st_uid == ACCOUNT
 
 
 def test_what_is_restored_is_as_private_as_it_was(hub: Paths, tmp_path: Path) -> None:
@@ -152,15 +245,34 @@ def test_the_configuration_that_the_package_brings_is_no_hub_and_is_replaced(hub
     assert (Path(made.aside) / "hub.toml").read_text() == "# as installed\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_configuration_that_was_named_is_replaced_only_if_that_is_asked_for(hub: Paths, tmp_path: Path) -> None:
+    file, own = tmp_path / "hub.tar", tmp_path / "own.toml"
+    back_up(hub, file, NOW)
+    own.write_text("history_days = 5\n")
+    fresh = Paths(root=tmp_path / "fresh", config=own)
+    with pytest.raises(ConfigError, match=r"own\.toml: there is a hub here already: --force puts it aside"):
+        restore(fresh, file, NOW)
+    assert own.read_text() == "history_days = 5\n"
+    assert not fresh.hub_store.exists()
+    restore(fresh, file, NOW, force=True)
+    assert own.read_text() == hub.hub_config.read_text()
+
+
+def test_a_hub_that_never_served_has_nothing_to_back_up_and_is_told_what_makes_it(hub: Paths, tmp_path: Path) -> None:
+    hub.hub_store.unlink()
+    with pytest.raises(ConfigError, match=r"hub\.db: not there yet: `nanoexec hub serve` makes it$"):
+        back_up(hub, tmp_path / "hub.tar", NOW)
+
+
+@as_root
 def test_what_root_restores_belongs_to_the_account_of_the_hub(hub: Paths, tmp_path: Path) -> None:
     file = tmp_path / "hub.tar"
     back_up(hub, file, NOW)
     fresh = Paths(root=tmp_path / "fresh")
-    fresh.hub_state.mkdir(parents=True)
-    os.chown(fresh.hub_state, 65534, 65534)
+    of_the_account(fresh)
     restore(fresh, file, NOW)
-    assert {place.stat().st_uid for place in fresh.hub_state.iterdir()} == {65534}
+    assert {place.stat().st_uid for place in fresh.hub_state.iterdir()} == {ACCOUNT}
+    assert [place.name for place in fresh.hub_state.parent.iterdir()] == ["hub"]
 
 
 def test_a_hub_that_could_not_be_restored_is_not_backed_up(hub: Paths, tmp_path: Path) -> None:
@@ -267,10 +379,29 @@ def test_a_lock_that_cannot_be_had_is_one_clear_line(hub: Paths, tmp_path: Path)
 
 def test_what_is_not_a_file_is_never_replaced(hub: Paths, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for place in (tmp_path / "fifo", tmp_path):
-        with pytest.raises(ConfigError, match="is not a file, and is not replaced"):
-            back_up(hub, place, NOW, force=True)
+    (tmp_path / "file").write_text("what /dev/stdout leads to")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "nowhere").symlink_to("nothing")
+    for place in ("fifo", "link", "nowhere", "."):
+        for force in (True, False):
+            with pytest.raises(ConfigError, match="is not a file, and is not replaced"):
+                back_up(hub, tmp_path / place, NOW, force=force)
     assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "link").read_text() == "what /dev/stdout leads to"
+    assert (tmp_path / "nowhere").is_symlink()
+
+
+@as_root
+@pytest.mark.parametrize("force", [True, False])
+def test_where_a_backup_cannot_be_looked_for_is_one_clear_line(hub: Paths, tmp_path: Path, *, force: bool) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+
+    def is_told() -> bool:
+        with pytest.raises(ConfigError, match=r"^closed/hub\.tar: cannot write: Permission denied$"):
+            back_up(hub, Path("closed/hub.tar"), NOW, force=force)
+        return True
+
+    assert as_user(ACCOUNT, is_told, cwd=tmp_path)
 
 
 def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from nanoexec.cli.ask import HubConnection
+from nanoexec.config import Paths
+from nanoexec.wire import control
 from tests.support.fleet import Fleet, FleetNode, fleet_of, outcomes, wait_until, whoami
 
 pytestmark = pytest.mark.timeout(180)
@@ -163,6 +166,25 @@ def test_a_run_that_goes_on_while_its_agent_is_away_is_stopped_when_it_returns(f
     node.agent.start()
     assert fleet.wait_state(trigger, "db1", "finished")["run"]["outcome"] == "cancelled"
     fleet.wait_connected("db1")
+
+
+def test_who_waits_hears_of_nodes_that_go_away_and_come_back(fleet: Fleet) -> None:
+    node = fleet.nodes["db1"]
+    wanted = control.Wanted(target="web1", action="long", lifetime=60.0)
+    with HubConnection(Paths(root=fleet.root)) as hub:
+        hub.send(control.Submit(wanted=wanted, watch=True))
+        accepted = hub.receive()
+        assert isinstance(accepted, control.Accepted)
+        for act, kind in ((node.agent.stop, "away"), (node.agent.start, "back")):
+            act()
+            for _ in range(20):
+                news = hub.receive(30)
+                assert isinstance(news, control.Progress)
+                if "db1" in (*news.away, *news.back):
+                    break
+            assert "db1" in getattr(news, kind)
+    fleet.wait_connected("db1")
+    cancel(fleet, accepted.trigger.id)
 
 
 def test_a_strict_node_obeys_it_unsigned(fleet: Fleet) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nanoexec.errors import ExitCode
-from nanoexec.model import Cause, DeliveryState, Outcome
+from nanoexec.model import Cause, Delivery, DeliveryState, Outcome
 from nanoexec.record import HistoryEntry, TriggerDetail
 from nanoexec.wire import control, stream
 from tests.support.command_line import ENVIRONMENT, command, nanoexec_command
@@ -99,6 +99,50 @@ def test_a_cancellation_on_some_nodes_is_not_judged_by_the_others(tmp_path: Path
         done = nanoexec_command(tmp_path, "cancel", ID, "--nodes", "web1", "-o", "jsonl")
     assert [json.loads(line)["node"] for line in done.stdout.splitlines()] == ["web1"]
     assert done.returncode == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("before", "away", "after", "said", "code"),
+    [
+        (make_delivery("web1", S.EXPIRED), (), make_delivery("web1", S.FINISHED, Outcome.CANCELLED), "cancelled", 0),
+        (make_delivery("web1", S.EXPIRED), ("web1",), None, "expired, and away: it hears of it when it returns", 4),
+        (make_delivery("web1", S.SENT), ("web1",), None, "sent, and away: it hears of it when it returns", 4),
+        (make_delivery("web1", S.CANCELLED), ("web1",), None, "cancelled", 0),
+        (make_delivery("web1", S.LOST), ("web1",), None, "lost, and away: it hears of it when it returns", 4),
+    ],
+)
+def test_a_cancellation_is_judged_by_what_the_node_says_and_not_by_what_the_hub_has_concluded(
+    tmp_path: Path, *, before: Delivery, away: tuple[str, ...], after: Delivery | None, said: str, code: int
+) -> None:
+    news = () if after is None else (after,)
+    detail = TriggerDetail(trigger=make_trigger(), target="ALL", deliveries=news or (before,))
+
+    def script(connection: socket.socket, request: control.Request) -> None:
+        if isinstance(request, control.Show):
+            answering(control.Shown(trigger=detail))(connection, request)
+        else:
+            told = control.Cancelling(trigger=make_trigger(), deliveries=(before,), away=away)
+            answering(told, *(control.Progress(deliveries=(each,)) for each in news))(connection, request)
+
+    with fake_hub(tmp_path, script):
+        done = nanoexec_command(tmp_path, "cancel", ID)
+    assert done.returncode == code
+    assert done.stdout.startswith(f"web1  {said}")
+
+
+def test_what_had_been_refused_has_not_ended(tmp_path: Path) -> None:
+    refused, ended = make_delivery("web1", S.REFUSED), make_delivery("web2", S.FINISHED, Outcome.SUCCEEDED)
+    detail = TriggerDetail(trigger=make_trigger(), target="ALL", deliveries=(refused, ended))
+
+    def script(connection: socket.socket, request: control.Request) -> None:
+        told = control.Cancelling(trigger=make_trigger(), deliveries=(refused, ended), over=("web1", "web2"))
+        shown = isinstance(request, control.Show)
+        answering(control.Shown(trigger=detail) if shown else told)(connection, request)
+
+    with fake_hub(tmp_path, script):
+        done = nanoexec_command(tmp_path, "cancel", ID)
+    assert done.stdout == "web2  had ended before\nweb1  had refused it, and never starts it\n"
+    assert done.returncode == ExitCode.RUN_FAILED
 
 
 def _without_root(*words: str) -> "subprocess.CompletedProcess[str]":

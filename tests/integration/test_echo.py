@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from nanoexec.hub.service import Hub
 from nanoexec.store import Store
 from nanoexec.transport import Peer
 from nanoexec.transport.memory import MemoryNetwork
-from nanoexec.wire import network
+from nanoexec.wire import control, network
 from tests.support.deaf_hub import DEAF
 from tests.support.fleet import Fleet, wait_until
 
@@ -96,6 +97,31 @@ def test_the_same_in_memory_where_only_the_beacons_are_lost(tmp_path: Path) -> N
             memory.drop(0)
             await _until(lambda: not hub.status().alarm)
         finally:
+            await hub.stop()
+            store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_hub_whose_disk_does_not_answer_raises_the_alarm_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer is stuck, and so is everything that waits for a decision: beacons, too."""
+    answers = threading.Event()
+
+    async def scenario() -> None:
+        hub, store = _hub(tmp_path, MemoryNetwork(random.Random(1)))  # noqa: S311 - a test
+        monkeypatch.setattr(store, "commit", lambda _: answers.wait(60))
+        try:
+            await hub.start()
+            await _until(lambda: hub.status().heard is not None)
+            stuck = asyncio.create_task(hub.make_token(control.MakeToken(lifetime=60.0, uses=1), "root"))
+            await _until(lambda: hub.status().alarm)
+            answers.set()
+            await stuck
+            await _until(lambda: not hub.status().alarm)
+        finally:
+            answers.set()
             await hub.stop()
             store.close()
 

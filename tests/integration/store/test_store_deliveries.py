@@ -12,6 +12,7 @@ from nanoexec.record import (
     NodeJoined,
     RunReported,
     StoredTrigger,
+    TokenMade,
     TriggerDetail,
     TriggerIssued,
 )
@@ -250,11 +251,33 @@ def test_what_is_old_and_over_is_forgotten_and_the_rest_is_not(store: Store) -> 
     assert store.purge(50.0) == 0
 
 
+def test_tokens_may_be_forgotten_by_another_clock_than_the_history(store: Store) -> None:
+    store.commit([local("a", "web1", 12.0), TokenMade("a" * 64, 12.0, 1), TokenMade("b" * 64, 60.0, 1)])
+    assert store.purge(10.0, 50.0) == 1
+    assert [token.digest[0] for token in store.tokens(0.0)] == ["b"]
+    assert len(store.history(limit=9)) == 1
+
+
 def test_what_was_taken_back_is_not_forgotten_before_its_expiry_is_as_old(store: Store) -> None:
-    store.commit([issued("a", "web1", at=10.0), moved("a", "web1", S.CANCELLED, 11.0)])  # expires at 70
-    assert store.purge(70.0) == 0
-    assert [stored.trigger.id[0] for stored in store.open_triggers()] == ["a"], "a node that returns must hear of it"
-    assert store.purge(71.0) == 1
+    taken_back = DeliveryCancelled(identifier("a"), "web1", "bob", 10.5)
+    for state in (S.CANCELLED, S.EXPIRED, S.LOST):
+        store.commit([issued("a", "web1", at=10.0), taken_back, moved("a", "web1", state, 11.0)])  # expires at 70
+        assert store.purge(70.0) == 0
+        (stored,) = store.open_triggers()
+        assert (stored.cancels, stored.wished) == ({"web1": "bob"}, 10.5), "a node that returns must hear of it"
+        assert store.purge(71.0) == 1
+
+
+def test_what_is_over_and_was_not_taken_back_is_nobodys_business_any_more(store: Store) -> None:
+    store.commit([issued("a", "web1"), moved("a", "web1", S.EXPIRED, 11.0), issued("b", "web1")])
+    store.commit([DeliveryCancelled(identifier("b"), "web1", "bob", 10.5), moved("b", "web1", S.FINISHED, 11.0)])
+    assert store.open_triggers() == []
+
+
+def test_an_id_that_only_a_run_has_is_explained(store: Store) -> None:
+    store.commit([local("c", "web1", 12.0)])
+    with pytest.raises(UsageError, match=r"^run c\w+ on web1 is of no trigger that this hub knows: .*prove c"):
+        store.trigger_id("c")
 
 
 @pytest.mark.parametrize("nodes", [1, 3, 499, 501])

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from nanoexec.cli.tally import PATIENCE, Tally
+from nanoexec.cli.tally import GONE, PATIENCE, Tally
 from nanoexec.errors import ExitCode
 from nanoexec.model import Delivery, DeliveryState, Outcome
 from tests.support.fake_hub import make_delivery, make_trigger
@@ -86,6 +86,32 @@ def test_a_node_that_is_away_is_not_waited_for_but_once_it_returns_it_is() -> No
     made.update([make_delivery("away0", S.SENT)])
     assert made.waiting(0.0)
     assert not made.queued()
+
+
+def test_a_run_whose_node_goes_away_is_waited_for_a_while_and_anew_once_it_is_back() -> None:
+    made = tally(make_delivery("web1", S.RUNNING))
+    made.moved(["web1", "other"], [], 100.0)
+    assert made.waiting(100.0 + GONE - 0.1)
+    assert not made.waiting(100.0 + GONE)
+    made.moved([], ["web1"], 200.0)
+    assert made.waiting(1e6)
+    assert set(made.deliveries) == {"web1"}
+
+
+def test_a_connected_node_that_goes_away_before_it_has_answered_is_queued_for() -> None:
+    made = tally(GOOD, silent=1)
+    made.moved(["mute0"], [], 1.0)
+    assert not made.waiting(1.0)
+    assert [delivery.node for delivery in made.queued()] == ["mute0"]
+
+
+def test_the_hubs_own_conclusions_are_no_answer_to_a_cancellation() -> None:
+    made = tally(EXPIRED, make_delivery("web5", S.CANCELLED), make_delivery("web1", S.FINISHED, Outcome.CANCELLED))
+    assert sorted(delivery.node for delivery in made.answered()) == ["web1", "web5"]
+    assert made.unanswered(PATIENCE - 0.1)
+    assert not made.unanswered(PATIENCE)
+    made.moved(["web4"], [], 0.0)
+    assert not made.unanswered(0.0)
 
 
 def test_nothing_is_waited_for_once_every_node_has_its_last_word() -> None:

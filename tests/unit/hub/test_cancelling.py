@@ -8,11 +8,25 @@ from nanoexec.errors import NoTargetError, UsageError
 from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.ledger import LOST_AFTER
 from nanoexec.model import DeliveryState, Order, Outcome, Trigger
-from nanoexec.record import DeliveryCancelled, StoredTrigger
+from nanoexec.record import DeliveryCancelled, DeliveryMoved, StoredTrigger
 from nanoexec.target import contains
 from nanoexec.wire import network
 from nanoexec.wire.control import Cancelling
-from tests.unit.hub.made import START, ack, at, core_of, hello, id_of, moves, report, run, said_hello, state_of, submit
+from tests.unit.hub.made import (
+    START,
+    ack,
+    at,
+    core_of,
+    hello,
+    id_of,
+    moves,
+    report,
+    run,
+    said_hello,
+    state_of,
+    submit,
+    wanted,
+)
 
 S = DeliveryState
 
@@ -67,25 +81,69 @@ def test_a_frame_says_what_a_node_needs_that_never_had_the_order() -> None:
     )
 
 
-@pytest.mark.parametrize("state", [S.PENDING, S.SENT])
-def test_what_a_node_that_is_away_has_not_confirmed_is_cancelled_at_once(state: DeliveryState) -> None:
-    core = core_of("web1", here=state is S.SENT)
+def test_what_was_never_sent_is_cancelled_at_once() -> None:
+    core = core_of("web1", here=False)
     submit(core)
-    core.roster.away("web1")
     decision = cancel(core)
     assert moves(decision.changes) == {"web1": S.CANCELLED}
     assert decision.answer.away == ("web1",)
     assert asked(decision) == []
 
 
-def test_what_a_node_that_is_away_has_started_is_not_said_to_be_cancelled() -> None:
+@pytest.mark.parametrize("state", [S.SENT, S.ACKNOWLEDGED, S.RUNNING])
+def test_what_a_node_that_is_away_may_have_started_is_not_said_to_be_cancelled(state: DeliveryState) -> None:
     core = core_of("web1")
     submit(core)
-    ack(core, "web1", S.RUNNING)
+    if state is not S.SENT:
+        ack(core, "web1", state)
     core.roster.away("web1")
     decision = cancel(core)
     assert (noted(decision), moves(decision.changes)) == ([("web1", "bob")], {})
-    assert asked(core.ask("web1", said_hello(9.0), at(9.0))) == [("web1", "web1", "bob")]
+    assert (decision.answer.away, decision.answer.over) == (("web1",), ())
+    returned = core.ask("web1", said_hello(9.0), at(9.0))
+    assert asked(returned) == [("web1", "web1", "bob")]
+    assert isinstance(returned.answer, network.Welcome)
+    assert returned.answer.offers == ()
+
+
+@pytest.mark.parametrize(("state", "when"), [(S.EXPIRED, 61.0), (S.LOST, 61.0 + LOST_AFTER)])
+def test_what_the_hub_has_concluded_alone_is_asked_for_and_the_nodes_word_replaces_it(
+    state: DeliveryState, when: float
+) -> None:
+    core = core_of("web1")
+    submit(core)
+    if state is S.LOST:
+        ack(core, "web1", S.RUNNING)
+    core.roster.touch("web1", at(when))
+    assert moves(core.tick(at(when)).changes) == {"web1": state}
+    decision = cancel(core, seconds=when + 1)
+    assert (noted(decision), moves(decision.changes)) == ([("web1", "bob")], {})
+    assert (asked(decision), decision.answer.over) == ([("web1", "web1", "bob")], ())
+    core.roster.touch("web1", at(when + LOST_AFTER))
+    assert asked(core.tick(at(when + LOST_AFTER))) == [("web1", "web1", "bob")], "for a day"
+    stopped = run(outcome=Outcome.CANCELLED, reason="cancelled by bob")
+    assert moves(report(core, "web1", stopped, seconds=when + LOST_AFTER).changes) == {"web1": S.FINISHED}
+    assert asked(core.tick(at(when + LOST_AFTER + 70))) == []
+
+
+def test_a_wish_about_what_was_lost_ends_a_day_after_it_was_said() -> None:
+    core = core_of("web1", here=False)
+    core.ledger.remember(stored(S.LOST, wished=START + 100 + LOST_AFTER))
+    core.tick(at(99.0 + 2 * LOST_AFTER))
+    assert list(core.ledger.cancelled_for("web1"))
+    core.tick(at(101.0 + 3 * LOST_AFTER))
+    assert not list(core.ledger.cancelled_for("web1"))
+
+
+def test_what_is_taken_back_long_before_it_expires_expires_no_sooner() -> None:
+    core = core_of("web1", "web2")
+    core.submit(wanted(lifetime=20 * LOST_AFTER), "root", id_of("t1"), at(0.0))
+    cancel(core, nodes="web1")
+    for name in ("web1", "web2"):
+        core.roster.touch(name, at(2 * LOST_AFTER))
+    decision = core.tick(at(2 * LOST_AFTER))
+    assert moves(decision.changes) == {}
+    assert asked(decision) == [("web1", "web1", "bob")]
 
 
 def test_a_node_that_returns_is_asked_and_not_offered_what_was_taken_back() -> None:
@@ -123,22 +181,27 @@ def test_a_lost_frame_is_said_again_and_for_several_nodes_together_until_they_an
     assert asked(core.tick(at(40.0))) == []
 
 
-def test_a_node_that_goes_away_before_it_answers_is_concluded_to_have_it_cancelled() -> None:
+def test_nothing_is_concluded_of_a_node_that_goes_away_before_it_answers() -> None:
     core = core_of("web1", "web2")
     submit(core)
     ack(core, "web2", S.RUNNING)
     cancel(core, seconds=0.0)
     core.roster.away("web1")
     core.roster.away("web2")
-    assert moves(core.tick(at(3.5)).changes) == {"web1": S.CANCELLED}
-    assert state_of(core, "web2") is S.RUNNING
+    assert moves(core.tick(at(3.5)).changes) == {}
+    assert (state_of(core, "web1"), state_of(core, "web2")) == (S.SENT, S.RUNNING)
 
 
-def test_it_expires_as_cancelled() -> None:
+def test_what_a_node_never_answered_expires_and_says_that_it_was_taken_back() -> None:
     core = core_of("web1")
     submit(core)
     cancel(core)
-    assert moves(core.tick(at(61.0)).changes) == {"web1": S.CANCELLED}
+    (change,) = core.tick(at(61.0)).changes
+    assert isinstance(change, DeliveryMoved)
+    assert (change.state, change.reason) == (
+        S.EXPIRED,
+        "cancelled by bob, and the node did not answer until it expired",
+    )
 
 
 def test_a_second_cancellation_changes_nothing_and_asks_again() -> None:
@@ -167,7 +230,7 @@ def test_only_some_of_its_nodes_can_be_meant_and_only_its_nodes() -> None:
     assert [delivery.node for delivery in decision.answer.deliveries] == ["web2"]
     assert decision.answer.unknown == ("db1",)
     assert [entry.trigger.id for entry in core.ledger.waiting_for("web1")] == [id_of("t1")]
-    with pytest.raises(NoTargetError):
+    with pytest.raises(NoTargetError, match=f"target 'db1' matches no node of trigger {id_of('t1')} "):
         cancel(core, nodes="db1")
 
 
@@ -195,12 +258,13 @@ def test_a_fleet_of_names_that_cannot_be_folded_is_asked_in_sets_that_every_node
         assert all(contains(nodes, nodes.rpartition(",")[2]) for nodes in told)
 
 
-def stored(state: DeliveryState) -> StoredTrigger:
+def stored(state: DeliveryState, wished: float = START) -> StoredTrigger:
     trigger = Trigger(id_of("t1"), "uptime", "ALL", START, START + 60, "root")
-    return StoredTrigger(trigger, Order(network.encode_trigger(trigger)), "ALL", {"web1": state}, {"web1": "bob"})
+    order = Order(network.encode_trigger(trigger))
+    return StoredTrigger(trigger, order, "ALL", {"web1": state}, {"web1": "bob"}, wished)
 
 
-@pytest.mark.parametrize("state", [S.SENT, S.RUNNING, S.CANCELLED])
+@pytest.mark.parametrize("state", [S.SENT, S.RUNNING, S.CANCELLED, S.EXPIRED, S.LOST])
 def test_a_hub_that_starts_again_goes_on_asking(state: DeliveryState) -> None:
     core = core_of("web1", here=False)
     core.ledger.remember(stored(state))

@@ -14,8 +14,9 @@ from nanoexec.hub.clerk import Clerk
 from nanoexec.hub.control import ControlSocket, read_message
 from nanoexec.hub.core import Decision, HubCore
 from nanoexec.hub.service import Hub
-from nanoexec.model import Cause, Delivery, DeliveryState, Instant, Order, Output, Trigger
-from nanoexec.record import DeliveryMoved, NodeJoined, RunReported, TriggerDetail, TriggerIssued
+from nanoexec.hub.watch import AT_ONCE
+from nanoexec.model import ActionOffer, Cause, Delivery, DeliveryState, Instant, Order, Outcome, Output, Trigger
+from nanoexec.record import DeliveryMoved, NodeHeard, NodeJoined, RunReported, TokenMade, TriggerDetail, TriggerIssued
 from nanoexec.store import Store
 from nanoexec.transport import Peer
 from nanoexec.transport.memory import MemoryNetwork
@@ -149,6 +150,48 @@ def test_what_is_shown_of_a_long_command_on_many_nodes_fits_into_one_message(
     serving(store, use)
 
 
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_names_of_arguments_count_as_the_words_of_a_command_do(
+    monkeypatch: pytest.MonkeyPatch, store: WatchedStore, size: int
+) -> None:
+    ended = run(arguments={"x" * size: "on"})
+    deliveries = [Delivery(id_of("t1"), f"web{n}", S.FINISHED, START, run=ended) for n in range(1000)]
+    trigger = Trigger(id_of("t1"), "uptime", "ALL", START, START + 60, "root")
+    detail = TriggerDetail(trigger, "ALL", tuple(deliveries))
+    monkeypatch.setattr(store, "trigger", lambda _: detail)
+
+    async def use(hub: Hub, _: Clock) -> None:
+        shown = await hub.show(id_of("t1"))
+        stream.encode(shown)
+        assert shown.trigger is not None
+        assert (shown.trigger.deliveries == detail.deliveries) == (size == 100), "what fits is shown whole"
+
+    serving(store, use)
+
+
+@pytest.mark.parametrize(("actions", "kept"), [(1000, 1000), (1, 4000)])
+def test_what_one_node_says_of_all_its_actions_leaves_room_for_what_is_overdue_on_others(
+    store: WatchedStore, actions: int, kept: int
+) -> None:
+    said = "\N{GRINNING FACE}" * 4000  # as long as a reason may be
+    store.commit([NodeJoined(name="web2", key=key_of("web2"), at=START)])
+    for node, count in (("web1", actions), ("web2", 60)):
+        names = [f"{node}-{number}" for number in range(count)]
+        offers = tuple(ActionOffer(name=name, interval=3600.0) for name in names)
+        failed = {"cause": Cause.LOCAL, "outcome": Outcome.FAILED, "reason": said}
+        runs = [run(f"{node}r{number:04}", action=name, **failed) for number, name in enumerate(names)]
+        store.commit([NodeHeard(node, START + 1000, 0.0, "1", offers)])
+        store.commit([RunReported(node=node, run=each, at=START) for each in runs])
+
+    async def use(hub: Hub, _: Clock) -> None:
+        found = await hub.overdue(control.AskOverdue())
+        stream.encode(found)
+        assert len(found.lapses) == actions + 60
+        assert min(len(lapse.detail) for lapse in found.lapses) >= kept
+
+    serving(store, use, seconds=4000.0)
+
+
 def test_who_watches_and_does_not_read_is_hung_up_before_the_hub_keeps_much_for_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: WatchedStore, tmp_path: Path
 ) -> None:
@@ -163,8 +206,8 @@ def test_who_watches_and_does_not_read_is_hung_up_before_the_hub_keeps_much_for_
         accepted = control.decode_reply(await read_message(reader))
         assert isinstance(accepted, control.Accepted)
         news = DeliveryMoved(accepted.trigger.id, "web1", S.RUNNING, START, reason="x" * 1000)
-        for _ in range(2000):
-            hub.watchers.committed([news])
+        for _ in range(20):
+            hub.watchers.committed([news] * 7 * AT_ONCE)  # that is told in seven parts
             await asyncio.sleep(0)
         (said,) = caplog.messages
         assert said.endswith(f"watches trigger {accepted.trigger.id} and does not read: hung up")
@@ -193,10 +236,24 @@ def test_a_clock_that_is_years_ahead_at_the_start_does_not_cost_the_history(
             RunReported(node="web1", run=run("r1", cause=Cause.LOCAL), at=START + last * DAY),
         ]
     )
+    purged_at(3650, monkeypatch, store)
+    assert (store.stored_trigger(trigger.id) is not None) == kept
+
+
+def test_a_hub_where_nothing_happens_forgets_old_tokens_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, store: WatchedStore
+) -> None:
+    store.commit([TokenMade("a" * 64, START + 69 * DAY, 1), TokenMade("b" * 64, START + 71 * DAY, 1)])
+    purged_at(100, monkeypatch, store)
+    assert [token.digest[0] for token in store.tokens(START)] == ["b"]
+
+
+def purged_at(days: int, monkeypatch: pytest.MonkeyPatch, store: WatchedStore) -> None:
+    """Let a hub that keeps thirty days of history purge once, so many days after `START`."""
     purge, purged = Clerk.purge, asyncio.Event()
 
-    async def told(clerk: Clerk, before: float) -> None:
-        await purge(clerk, before)
+    async def told(clerk: Clerk, *before: float) -> None:
+        await purge(clerk, *before)
         purged.set()
 
     monkeypatch.setattr(Clerk, "purge", told)
@@ -204,5 +261,4 @@ def test_a_clock_that_is_years_ahead_at_the_start_does_not_cost_the_history(
     async def use(_hub: Hub, _clock: Clock) -> None:
         await purged.wait()
 
-    serving(store, use, seconds=3650 * DAY, history_days=30)
-    assert (store.stored_trigger(trigger.id) is not None) == kept
+    serving(store, use, seconds=days * DAY, history_days=30)
