@@ -8,9 +8,11 @@ is on disk before the next thing happens.
 from typing import Final, Literal
 
 from nanoexec.duration import format_duration
-from nanoexec.model import FINAL, DeliveryState, Outcome, Run, Value
+from nanoexec.model import DeliveryState, Outcome, Run, Value
 from nanoexec.record import Chain
 
+# The hub may have it already: the agent notes how far the journal is relayed only once it has read that far itself.
+_SOON: Final = "; of a run that has just ended it may be known in a few seconds"
 _RAN: Final = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT})
 
 
@@ -57,9 +59,9 @@ def of_run(run: Run, relayed: int | None) -> Proof:
     if run.outcome is None:
         missing.append("how it ended: it has not, or nobody has looked since its supervisor died")
     elif relayed is None:
-        missing.append("whether it was reported: the agent has not relayed this journal yet")
+        missing.append(f"whether it was reported: the agent has not relayed this journal yet{_SOON}")
     elif relayed < run.change:
-        missing.append(f"whether it was reported: the hub has confirmed this journal up to change {relayed}")
+        missing.append(f"whether it was reported: the hub has confirmed this journal up to change {relayed}{_SOON}")
     else:
         said = f"the hub has confirmed this journal up to change {relayed}"
         steps = (*steps, Step(what="reported", clock="node", detail=said))
@@ -132,11 +134,10 @@ def _awaited(chain: Chain) -> tuple[str, ...]:
     state, why = chain.delivery.state, chain.delivery.reason
     if state is DeliveryState.FINISHED:
         return ()
-    said = f"the delivery is {state}{f' ({why})' if why else ''}"
+    said = f"the delivery is {state}{f' ({why})' if why else ''}{'' if chain.connected else '; the node is away'}"
     if state is DeliveryState.REFUSED:
         return (f"the journal's record: {said}",)
-    here = "" if chain.connected or state in FINAL else "; the node is away"
-    return (f"the node's part: {said}{here}",)
+    return (f"the node's part: {said}",)
 
 
 def _unsaid(run: Run) -> tuple[str, ...]:

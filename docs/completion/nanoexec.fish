@@ -166,7 +166,7 @@ complete -c nanoexec -n '__nanoexec_in hub backup' --force-files
 complete -c nanoexec -n '__nanoexec_in hub restore' -l force -d 'Put the state of a hub that is here aside first'
 complete -c nanoexec -n '__nanoexec_in hub restore' -s o -l output -x -a 'text json' -d 'How to print'
 complete -c nanoexec -n '__nanoexec_in hub restore' -l root -r -a '(__fish_complete_directories)' -d 'Everything lies under DIR instead of /'
-complete -c nanoexec -n '__nanoexec_in hub restore' -l config -r -F -d 'Read this configuration file instead'
+complete -c nanoexec -n '__nanoexec_in hub restore' -l config -r -F -d 'Put the configuration here instead'
 complete -c nanoexec -n '__nanoexec_in hub restore' -s h -l help -d 'Show the help and exit'
 complete -c nanoexec -n '__nanoexec_in hub restore' --force-files
 complete -c nanoexec -n '__nanoexec_in hub signing-key' -s h -l help -d 'Show the help and exit'

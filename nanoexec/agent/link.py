@@ -1,7 +1,7 @@
-"""What the agent leaves for others to read: whether its link to the hub is up, and since when.
+"""What the agent leaves for others to read: whether its link to the hub is up, since when, and when it last heard it.
 
-The file is written when that changes, so that it costs nothing meanwhile. An agent that was killed leaves what it wrote
-last: a reader asks whether the process that is named in it still lives.
+The file of the link is written when that changes, so that it costs nothing meanwhile. An agent that was killed leaves
+what it wrote last: a reader asks whether the process that is named in it still lives.
 """
 
 from pathlib import Path
@@ -39,3 +39,16 @@ def read(file: Path) -> LinkState | None:
         raise NanoexecError(f"{file}: this user may not read it") from None
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return None
+
+
+def heard(beacon: Path) -> float | None:
+    """When the agent last heard the hub, by the time of its file for that; None if never.
+
+    Raises `NanoexecError` when this user may not see it.
+    """
+    try:
+        return beacon.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NanoexecError(f"{beacon}: cannot be seen: {error.strerror}") from None

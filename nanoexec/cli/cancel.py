@@ -44,9 +44,9 @@ def cancel(
 
 def _see_through(where: "Paths", request: "Cancel", output: Format) -> "ExitCode":
     from nanoexec.cli import render
-    from nanoexec.cli.ask import HubConnection
+    from nanoexec.cli.ask import FROM_DISK, HubConnection
     from nanoexec.cli.tally import Tally
-    from nanoexec.cli.wait import follow
+    from nanoexec.cli.wait import follow, late
     from nanoexec.errors import ExitCode, ProtocolError
     from nanoexec.model import FINAL
     from nanoexec.target import fold
@@ -55,10 +55,12 @@ def _see_through(where: "Paths", request: "Cancel", output: Format) -> "ExitCode
     with HubConnection(where) as hub:
         try:
             hub.send(request)
-            reply = hub.receive()
+            reply = hub.receive(FROM_DISK)
         except KeyboardInterrupt:
             render.tell(f"stopped before the hub answered: `nanoexec show {request.id}` says whether it is cancelled")
             return ExitCode.INTERRUPTED
+        if reply is None:
+            raise late(f"show {request.id}", "whether it is cancelled")
         if not isinstance(reply, Cancelling):
             raise ProtocolError("the hub did not say whether it cancelled the trigger")
         tally = Tally(reply.trigger, [delivery.node for delivery in reply.deliveries], (), reply.unknown)

@@ -23,10 +23,12 @@ def register(app: typer.Typer) -> None:
 def doctor(output: Plain = PLAIN, root: Path = ROOT) -> None:
     """Examine this machine, hub or node, stage by stage, and say what to do. Changes nothing.
 
-    Exit status: 0 unless a stage failed.
+    Run it as root, on a hub at least as one of its operators: what another user may not look at is skipped.
+
+    Exit status: 1 if a stage failed, or if this user cannot see what matters; else 0.
     """
     from nanoexec.cli import render
-    from nanoexec.doctor import Level, examine
+    from nanoexec.doctor import Level, examine, unseen
     from nanoexec.errors import ExitCode
 
     findings = examine(paths(root))
@@ -35,7 +37,11 @@ def doctor(output: Plain = PLAIN, root: Path = ROOT) -> None:
         render.print_json(render.plain(seen))
     counts = Counter(finding.level for finding in seen)
     render.tell(f"{len(seen)} stages: " + ", ".join(f"{counts[level]} {level}" for level in Level if counts[level]))
-    if counts[Level.FAIL]:
+    hidden = unseen(seen)
+    for side in hidden:
+        who = "root or as an operator" if side == "hub" else "root"
+        render.tell(f"this user cannot see what matters of the {side}: run this as {who}")
+    if counts[Level.FAIL] or hidden:
         raise typer.Exit(ExitCode.UNABLE)
 
 

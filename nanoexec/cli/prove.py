@@ -1,7 +1,8 @@
 """``nanoexec prove``: the chain from the order to the stored result."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Final, Optional
 
 import typer
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from nanoexec.config import Paths
     from nanoexec.model import Run
     from nanoexec.proof import Proof
+
+_WIDTH: Final = 80
 
 
 def register(app: typer.Typer) -> None:
@@ -73,21 +76,34 @@ def _clocks(node: str, skew: float | None) -> str:
 
 
 def _on_the_node(where: "Paths", id_: str) -> "tuple[dict[str, Any], Proof, str]":
-    import os
-
     from nanoexec import proof
-    from nanoexec.errors import StoreError, UsageError
     from nanoexec.runner.journal import Journal
 
-    if not where.journal.exists():
-        raise UsageError(f"there is no journal at {where.journal}: on the hub, name a node too: nanoexec prove ID NODE")
-    if not os.access(where.journal, os.R_OK | os.W_OK):
-        raise StoreError(f"{where.journal}: only its owner may read it: use sudo nanoexec prove {id_}")
+    _demand(where.journal, id_)
     with Journal.open(where.journal) as journal:
         run = _only(journal.beginning(id_.lower()), id_)
         relayed = _relayed(where, journal.id)
     shown = {"id": run.id, "action": run.action, "cause": str(run.cause), "by": run.by}
     return shown, proof.of_run(run, relayed), ""
+
+
+def _demand(journal: Path, id_: str) -> None:
+    """Raise `UsageError` if there is no journal, `StoreError` if this user may not read it, or even see it."""
+    import os
+
+    from nanoexec.errors import StoreError, UsageError
+
+    try:
+        journal.stat()
+        readable = os.access(journal, os.R_OK | os.W_OK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"there is no journal at {journal}: on the hub, name a node too: nanoexec prove ID NODE"
+        ) from None
+    except PermissionError:
+        readable = False
+    if not readable:
+        raise StoreError(f"{journal}: only its owner may read it: use sudo nanoexec prove {id_}")
 
 
 def _only(found: "tuple[Run, ...]", beginning: str) -> "Run":
@@ -116,10 +132,8 @@ def _print(shown: "dict[str, Any]", proof: "Proof", remark: str, output: Plain) 
     if output is Plain.JSON:
         render.print_json(shown | render.plain(proof) | {"exit_code": int(exit_code(proof))})
         return
-    rows = [("CLOCK", "TIME", "WHAT", "")]
-    rows += [(step.clock, render.to_the_millisecond(step.at), step.what, step.detail) for step in proof.steps]
     where = f" on {shown['node']}" if "node" in shown else f", {shown['cause']}, by {shown['by']}"
-    lines = [f"{shown['id']}  {shown['action']}{where}", "", *render.table(rows)]
+    lines = [f"{shown['id']}  {shown['action']}{where}", "", *_rows(proof)]
     render.say(*(render.printable(line) for line in lines))
     if remark:
         render.tell(remark)
@@ -127,3 +141,24 @@ def _print(shown: "dict[str, Any]", proof: "Proof", remark: str, output: Plain) 
         render.tell(render.printable(f"missing: {what}"))
     for what in proof.broken:
         render.tell(render.printable(f"broken: {what}"))
+
+
+def _rows(proof: "Proof") -> "Iterator[str]":
+    """A line for each step; what is said of it comes below where that line would be too long for a terminal."""
+    from textwrap import wrap
+
+    from nanoexec.cli import render
+
+    steps = [(step.clock, render.to_the_millisecond(step.at), step.what) for step in proof.steps]
+    head, *lines = render.table([("CLOCK", "TIME", "WHAT"), *steps])
+    below = " " * (head.index("WHAT") + 2)
+    width = max(map(len, lines), default=0)
+    yield head
+    for line, step in zip(lines, proof.steps, strict=True):
+        beside = f"{line:{width}}  {step.detail}".rstrip()
+        if len(beside) <= _WIDTH:
+            yield beside
+            continue
+        yield line
+        said = wrap(step.detail, _WIDTH - len(below), break_long_words=False, break_on_hyphens=False)
+        yield from (below + part for part in said)

@@ -65,16 +65,13 @@ def _hub(where: "Paths") -> "Status | str":
 def lines(node: "NodeStatus") -> Iterator[str]:
     """A node's state for reading."""
     from nanoexec.cli.render import moment
-    from nanoexec.duration import format_duration
 
-    yield f"node {node.name}, {f'joined to {node.hub}' if node.joined else 'not joined: nanoexec agent join'}"
-    yield f"agent   {_word(node.agent, 'runs', 'does not run')}; {_link(node)}"
-    after = format_duration(node.hub_silent_after) if node.hub_silent_after else "-"
-    silence = _word(node.silent, f"silent for more than {after}: hub-silent fallbacks run", "not silent")
-    yield f"hub     last heard {_heard(node)}; {silence}"
+    yield _membership(node)
+    yield f"agent   {_agent(node)}"
+    yield f"hub     {_heard(node)}"
     yield f"runner  {_word(node.runner, 'answers', 'does not run')}"
-    waiting = "not known" if node.waiting is None else str(node.waiting)
-    yield f"outbox  {waiting} run{'' if node.waiting == 1 else 's'} that the hub has not stored yet"
+    runs = f"{node.waiting} run{'' if node.waiting == 1 else 's'} that the hub has not stored yet"
+    yield f"outbox  {'not known' if node.waiting is None else runs}"
     yield from _runs(node)
     for each in node.fallbacks or ():
         due = "at boot" if each.next is None else f"next {moment(each.next)}"
@@ -82,19 +79,36 @@ def lines(node: "NodeStatus") -> Iterator[str]:
         yield f"fallback  {each.action}  {each.schedule}  {due}  {verb}: {each.why}"
 
 
-def _link(node: "NodeStatus") -> str:
+def _membership(node: "NodeStatus") -> str:
+    name = node.name or "not known by name"
+    if node.joined is None:
+        hub = f", hub {node.hub}" if node.hub else ""
+        return f"node {name}{hub}; whether it has joined is not known"
+    return f"node {name}, {f'joined to {node.hub}' if node.joined else 'not joined: nanoexec agent join'}"
+
+
+def _agent(node: "NodeStatus") -> str:
     from nanoexec.cli.render import moment
 
-    if node.link is None or not node.agent:
-        return "no link"
+    if node.agent is None or node.link is None:
+        return "not known, nor its link"
+    if not node.agent:
+        return "does not run; no link"
     why = f": {node.link.why}" if node.link.why else ""
-    return f"link {'up' if node.link.up else 'down'} since {moment(node.link.since)}{why}"
+    return f"runs; link {'up' if node.link.up else 'down'} since {moment(node.link.since)}{why}"
 
 
 def _heard(node: "NodeStatus") -> str:
     from nanoexec.cli.render import moment
+    from nanoexec.duration import format_duration
 
-    return "not known" if node.silent is None else moment(node.heard)
+    if node.silent is not None and node.hub_silent_after is not None:
+        after = format_duration(node.hub_silent_after)
+        silence = f"silent for more than {after}: hub-silent fallbacks run" if node.silent else "not silent"
+        return f"last heard {moment(node.heard)}; {silence}"
+    if node.heard is not None:
+        return f"last heard {moment(node.heard)}; whether it is silent is not known"
+    return "when it was last heard is not known"
 
 
 def _runs(node: "NodeStatus") -> Iterator[str]:

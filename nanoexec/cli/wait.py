@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from nanoexec.cli import render
-from nanoexec.cli.ask import HubConnection
+from nanoexec.cli.ask import FROM_DISK, HubConnection
 from nanoexec.cli.options import Format
 from nanoexec.cli.tally import Tally
 from nanoexec.config import Paths
@@ -23,10 +23,12 @@ def issue(paths: Paths, request: control.Submit | control.Issue, output: Format,
     with HubConnection(paths) as hub:
         try:
             hub.send(request)
-            accepted = hub.receive()
+            accepted = hub.receive(FROM_DISK)
         except KeyboardInterrupt:
             render.tell("stopped before the hub answered: `nanoexec history` says whether it accepted the trigger")
             return ExitCode.INTERRUPTED
+        if accepted is None:
+            raise late("history", "whether it accepted the trigger")
         if not isinstance(accepted, control.Accepted):
             raise ProtocolError("the hub did not say whether it accepted the trigger")
         fold(())  # loads what folding needs while the nodes are at work
@@ -42,6 +44,13 @@ def issue(paths: Paths, request: control.Submit | control.Issue, output: Format,
             return ExitCode.INTERRUPTED
     _finish(tally, output)
     return tally.exit_code()
+
+
+def late(command: str, what: str) -> UnavailableError:
+    """The hub may do what it was asked for all the same, once it can."""
+    return UnavailableError(
+        f"no answer from the hub within {FROM_DISK:g} s: `nanoexec doctor` looks, `nanoexec {command}` says {what}"
+    )
 
 
 def _leave(tally: Tally, output: Format) -> ExitCode:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nanoexec.config import Paths
 from nanoexec.doctor import hub, node
-from nanoexec.doctor.finding import Finding, Level
+from nanoexec.doctor.finding import Finding, Level, unseen
 from nanoexec.errors import ConfigError
 from nanoexec.model import Value
 
-__all__ = ["Finding", "Level", "Sides", "examine", "sides"]
+__all__ = ["Finding", "Level", "Sides", "examine", "sides", "unseen"]
 
 
 class Sides(Value, frozen=True):

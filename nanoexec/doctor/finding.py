@@ -6,12 +6,18 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Final
 
+from nanoexec.agent.link import LinkState
+from nanoexec.duration import format_duration
+from nanoexec.fallback import AHEAD
 from nanoexec.model import Node, Value
 from nanoexec.target import fold
 
 CLOCK_OFF: Final = 60.0  # seconds from which a clock is worth a warning; it is never a reason to refuse
 EXPIRES_SOON: Final = 30 * 86400.0  # seconds
+DIALS_WITHIN: Final = 60.0  # seconds in which an agent that has lost its hub tries again: LAST_BACKOFF of its service
 _SHOWN: Final = 3
+# Who may not look at one of these has not seen whether this machine does its work.
+_DECISIVE: Final = frozenset({("hub", "hub"), ("node", "key"), ("node", "agent"), ("node", "runner")})
 
 
 class Level(enum.StrEnum):
@@ -60,17 +66,61 @@ NODE: Final = Side("node")
 HUB: Final = Side("hub")
 
 
-def beacon(heard: float | None, alarm: str, now: float) -> Finding:
-    """Whether the hub hears itself; ``heard`` is when its beacon last came back, None if not yet."""
+def unseen(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """The sides of which nothing that matters could be looked at, because of who asks."""
+    findings = tuple(findings)
+    failed = {finding.side for finding in findings if finding.level is Level.FAIL}  # then that is why some were skipped
+    skipped = {finding.side for finding in findings if finding.level is Level.SKIP and _is_decisive(finding)}
+    return tuple(sorted(skipped - failed))
+
+
+def _is_decisive(finding: Finding) -> bool:
+    return (finding.side, finding.stage) in _DECISIVE
+
+
+def beacon(heard: float | None, alarm: str, now: float, *, started: float, late: float | None) -> Finding:
+    """Whether the hub hears itself; ``heard`` is when its beacon last came back, None if not since it ``started``.
+
+    ``late`` is how long ago that may be (seconds), None if it is not known. The hub raises its ``alarm`` by itself; but
+    what keeps it from beaconing may keep it from judging, too.
+    """
+    last = "it has not been heard since the hub started" if heard is None else "it was last heard"
+    last = f"{last} {_ago(started if heard is None else heard, now)}: restart the hub, then see its log"
     if alarm:
-        return HUB.fail("beacon", f"{alarm}; it was last heard {_ago(heard, now)}: restart the hub, then see its log")
+        return HUB.fail("beacon", f"{alarm}; {last}")
+    if late is not None and now - (started if heard is None else heard) > late:
+        return HUB.fail("beacon", f"its own beacon does not come back: {last}")
     if heard is None:
         return HUB.warn("beacon", "has not come back yet: the hub has just started, look again in a minute")
     return HUB.ok("beacon", f"comes back through the network, last {_ago(heard, now)}")
 
 
-def _ago(then: float | None, now: float) -> str:
-    return "never" if then is None else f"{max(0.0, now - then):.0f} s ago"
+def link(state: LinkState, heard: float | None, *, age: float, silent_after: float, now: float) -> Finding:
+    """The agent's link, by what the agent has left. ``heard`` is when it last heard the hub, None if never.
+
+    ``age`` is for how long it has run, ``silent_after`` as in ``agent.toml`` (seconds). An agent that has just started
+    has not been listening before, and its clock may have been set since: nothing has lasted longer than it has run.
+    """
+    lasts = max(0.0, min(now - state.since, age))
+    why = f": {state.why}" if state.why else ""
+    said = f"{'up' if state.up else 'down'} for {format_duration(lasts)}{why}"
+    last = "the hub has not been heard yet" if heard is None else f"the hub was last heard {_ago(heard, now)}"
+    quiet = age if heard is None else min(now - heard, age) if heard <= now + AHEAD else 0.0
+    if quiet > silent_after:
+        limit = f"longer than hub_silent_after ({format_duration(silent_after)}), so hub-silent fallbacks run"
+        return NODE.fail("link", f"{said}; {last}, {limit}: `nanoexec doctor` on the hub says whether it can be heard")
+    if not state.up and lasts > DIALS_WITHIN:
+        advice = "if no stage above has failed, `nanoexec doctor` on the hub looks further"
+        return NODE.fail("link", f"{said}; {advice}")
+    if not state.up:
+        return NODE.warn("link", f"{said}; the agent dials again within a minute")
+    if (heard is None or heard < state.since) and quiet > DIALS_WITHIN:
+        return NODE.warn("link", f"{said}, and nothing has been heard since; {last}")
+    return NODE.ok("link", f"{said}; {last}")
+
+
+def _ago(then: float, now: float) -> str:
+    return f"{max(0.0, now - then):.0f} s ago"
 
 
 def clock(offset: float) -> Finding:

@@ -72,6 +72,7 @@ def _live(paths: Paths, config: HubConfig | None) -> Iterator[Finding]:
     """What the running hub says of itself."""
     try:
         status = _ask(paths, control.AskStatus(), control.Status)
+        now = time.time()
         roster = _ask(paths, control.ListNodes(), control.NodeList)
     except NanoexecError as error:
         yield _silence(paths, error)
@@ -83,7 +84,7 @@ def _live(paths: Paths, config: HubConfig | None) -> Iterator[Finding]:
         yield HUB.ok("hub", f"{status.hub} serves, version {status.version}; {status.open_deliveries} deliveries open")
     host = config.here if config else "127.0.0.1"
     yield _ports("ports", host, status.publish_port, status.report_port)
-    yield finding.beacon(status.heard, status.alarm, time.time())
+    yield finding.beacon(status.heard, status.alarm, now, started=status.started, late=_late(config))
     yield finding.presence(roster.nodes)
     yield finding.clocks(roster.nodes)
     yield finding.refusals(status.counters)
@@ -92,6 +93,13 @@ def _live(paths: Paths, config: HubConfig | None) -> Iterator[Finding]:
         if status.join_port
         else HUB.ok("join", "closed: no token is outstanding")
     )
+
+
+def _late(config: HubConfig | None) -> float | None:
+    """How long ago the beacon may have come back, in seconds; None without the configuration."""
+    from nanoexec.hub.echo import DEAF_AFTER  # it can make certificates, for which a node's doctor should not pay
+
+    return DEAF_AFTER * config.beacon_interval if config else None
 
 
 def _ask(paths: Paths, request: control.Request, wanted: type[_R]) -> _R:

@@ -25,7 +25,7 @@ class HungUpError(UnavailableError):
 
 
 def ask(path: Path, request: Value, within: float = WITHIN) -> bytes:
-    """The body of the first reply. Raises `UnavailableError`, mostly one of those here,, and `ProtocolError`."""
+    """The body of the first reply. Raises `UnavailableError`, mostly one of those here, and `ProtocolError`."""
     deadline = time.monotonic() + within
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(within)
@@ -35,6 +35,8 @@ def ask(path: Path, request: Value, within: float = WITHIN) -> bytes:
             raise NotAllowedError(f"{path}: this user may not open it") from None
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotThereError(f"{path}: nobody listens ({error.strerror})") from None
+        except BlockingIOError:  # connect(2): what a socket with a timeout is told at once
+            raise UnavailableError(f"{path}: so many wait that no more may: it is stuck or stopped") from None
         except OSError as error:
             raise UnavailableError(f"{path}: cannot connect: {error.strerror or error}") from None
         try:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 from nanoexec.agent.identity import host_name
+from nanoexec.agent.link import heard as last_heard
 from nanoexec.agent.link import read as read_link
 from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
@@ -19,7 +20,7 @@ from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
 from nanoexec.model import Credentials, Value
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import offers
-from nanoexec.runner.process import lives
+from nanoexec.runner.process import Process, lives, this_process
 from nanoexec.settings import read_agent, read_own
 from nanoexec.transport.probe import probe
 from nanoexec.wire import network, runner
@@ -39,13 +40,13 @@ def examine(paths: Paths) -> Iterator[Finding]:
         yield NODE.fail("config", str(error))
     if config and config.hub is None:
         yield NODE.fail("config", f"not joined: neither {paths.joined} nor agent.toml says where the hub is: {_JOIN}")
-        yield from NODE.skip("a node that has joined", "key", "certificate", *_ROAD, "agent")
+        yield from NODE.skip("a node that has joined", "key", "certificate", *_ROAD, "agent", "link")
     elif config and config.hub:
         source = paths.agent_config if read_own(paths).hub else paths.joined
         yield NODE.ok("config", f"{source}: the hub is {config.hub}")
     if config is None or config.hub:
         yield from _membership(paths, config)
-        yield _agent(paths)
+        yield from _agent(paths, config or AgentConfig())
     described = yield from _runner(paths, config)
     yield _manifest(paths, config, described)
     yield _journal(paths)
@@ -145,17 +146,27 @@ class _Road(Value, frozen=True):
             await link.close()
 
 
-def _agent(paths: Paths) -> Finding:
-    """Whether the agent runs, by what it has left. It writes that when it starts, before it knows of any link."""
+def _agent(paths: Paths, config: AgentConfig) -> Iterator[Finding]:
+    """Whether the agent runs and hears the hub, by what it leaves. It writes of itself before it knows of any link."""
     try:
-        state = read_link(paths.link)
+        state, heard = read_link(paths.link), last_heard(paths.beacon)
     except NanoexecError:
-        return NODE.hidden("agent", paths.link)
-    if state and lives(state.agent):
-        return NODE.ok("agent", f"it runs, as process {state.agent.pid}")
-    advice = unit.masked(paths, "nanoexec-agent.service")
-    advice = advice or "`systemctl start nanoexec-agent`, or `nanoexec agent serve`"
-    return NODE.fail("agent", f"no agent runs, so no trigger is heard here: {advice}")
+        yield from (NODE.hidden("agent", paths.link), NODE.hidden("link", paths.link))
+        return
+    if state is None or not lives(state.agent):
+        advice = unit.masked(paths, "nanoexec-agent.service")
+        advice = advice or "`systemctl start nanoexec-agent`, or `nanoexec agent serve`"
+        yield NODE.fail("agent", f"no agent runs, so no trigger is heard here: {advice}")
+        yield from NODE.skip("the stage agent", "link")
+        return
+    yield NODE.ok("agent", f"it runs, as process {state.agent.pid}")
+    age = _age(state.agent)
+    yield finding.link(state, heard, age=age, silent_after=config.hub_silent_after, now=time.time())
+
+
+def _age(agent: Process) -> float:
+    """For how long it had run when this process began, in seconds: by the kernel's count, whatever clocks were set."""
+    return (this_process().ticks - agent.ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def _runner(paths: Paths, config: AgentConfig | None) -> Generator[Finding, None, runner.Described | None]:

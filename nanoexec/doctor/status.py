@@ -15,7 +15,7 @@ from nanoexec.agent import link
 from nanoexec.agent.identity import host_name
 from nanoexec.agent.link import LinkState
 from nanoexec.catalog import read_catalog
-from nanoexec.config import AgentConfig, Paths
+from nanoexec.config import Paths
 from nanoexec.crontab import status as crontab
 from nanoexec.doctor import local
 from nanoexec.errors import ConfigError, NanoexecError, StoreError
@@ -47,13 +47,14 @@ class Fallback(Value, frozen=True):
 class NodeStatus(Value, frozen=True):
     """What is known of a node; None where it is not. Times are the node's clock.
 
-    ``agent``: whether it runs. ``heard`` is when the hub was last heard, ``silent`` whether that is longer ago than
-    ``hub_silent_after`` (seconds). ``waiting``: runs that the hub has not stored yet.
+    ``hub`` is its address, empty if none is set. ``agent``: whether it runs. ``heard`` is when the hub was last heard,
+    ``silent`` whether that is longer ago than ``hub_silent_after`` (seconds). ``waiting``: runs that the hub has not
+    stored yet.
     """
 
-    name: str
-    joined: bool
-    hub: str = ""
+    name: str | None = None
+    joined: bool | None = None
+    hub: str | None = None
     agent: bool | None = None
     link: LinkState | None = None
     heard: float | None = None
@@ -80,25 +81,29 @@ def node_status(paths: Paths, now: float) -> NodeStatus:
             unknown.append(f"{error.filename}: {error.strerror}")
         return None
 
-    config = known(lambda: settings.read_agent(paths)) or AgentConfig()
+    config = known(lambda: settings.read_agent(paths))
+    name, hub = (config.name or host_name(), config.hub or "") if config else (None, None)
+    if config is None and (decided := known(lambda: settings.read_joined(paths))):
+        name, hub = decided.name, decided.hub
+    certified = known(lambda: _is_there(paths.agent_state / NODE_CERTIFICATE))
     state = known(lambda: link.read(paths.link))
-    heard, seen = known(lambda: _heard(paths.beacon)) or (None, False)
-    silent = is_silent(heard, config.hub_silent_after, now) if seen else None
+    heard, seen = known(lambda: (link.heard(paths.beacon), True)) or (None, False)
+    silent = is_silent(heard, config.hub_silent_after, now) if seen and config else None
     past = known(lambda: _past(paths))
     return NodeStatus(
-        name=config.name or host_name(),
-        joined=bool(known(lambda: _is_there(paths.agent_state / NODE_CERTIFICATE))),
-        hub=config.hub or "",
+        name=name,
+        joined=_joined(hub, certified=certified),
+        hub=hub,
         agent=lives(state.agent) if state else None,
         link=state,
         heard=heard,
         silent=silent,
-        hub_silent_after=config.hub_silent_after,
+        hub_silent_after=config.hub_silent_after if config else None,
         runner=known(lambda: _runner_answers(paths)),
         open_runs=past[0] if past else None,
         last_runs=past[1] if past else None,
         waiting=past[2] if past else None,
-        fallbacks=known(lambda: _fallbacks(paths, silent=bool(silent), now=now)) if past else None,
+        fallbacks=known(lambda: _fallbacks(paths, silent=silent, now=now)) if past else None,
         unknown=tuple(dict.fromkeys(unknown)),
     )
 
@@ -119,12 +124,11 @@ def outlook(policy: Policy, *, satisfied: bool, silent: bool) -> tuple[bool, str
     return True, "no run since the last slot has succeeded"
 
 
-def _heard(file: Path) -> tuple[float | None, bool]:
-    """When the hub was last heard, and True: it could be seen. Raises `OSError`."""
-    try:
-        return file.stat().st_mtime, True
-    except FileNotFoundError:
-        return None, True
+def _joined(hub: str | None, *, certified: bool | None) -> bool | None:
+    """Joining leaves a certificate, and where the hub is. None: neither is known to be missing, or both to be there."""
+    if hub == "" or certified is False:
+        return False
+    return None if hub is None or certified is None else True
 
 
 def _is_there(file: Path) -> bool:
@@ -172,13 +176,16 @@ def _cursor(paths: Paths) -> Cursor:
         return Cursor()
 
 
-def _fallbacks(paths: Paths, *, silent: bool, now: float) -> tuple[Fallback, ...]:
+def _fallbacks(paths: Paths, *, silent: bool | None, now: float) -> tuple[Fallback, ...]:
+    """``silent`` is None without a configuration: then a slot cannot decide either, and the original command runs."""
     catalog = read_catalog(paths)
     glance = Glance(str(paths.journal)) if _is_there(paths.journal) else None
     runs = {action: glance.starts(action, 0.0) for action in catalog.actions} if glance else {}
     found = []
     for line in crontab.status(paths, catalog, runs, now=now, zone=local_zone):
         if line.number:
-            runs_now, why = outlook(line.policy, satisfied=line.satisfied, silent=silent)
+            runs_now, why = True, "what agent.toml says is not known, so nothing is skipped"
+            if silent is not None:
+                runs_now, why = outlook(line.policy, satisfied=line.satisfied, silent=silent)
             found.append(Fallback(line.action, line.schedule, line.policy, line.next, runs_now, why))
     return tuple(found)

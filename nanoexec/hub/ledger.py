@@ -103,11 +103,8 @@ class Ledger:
         return [DeliveryCancelled(trigger=trigger, node=node, by=by, at=at)]
 
     def withdraw(self, trigger: str, node: str, at: float) -> list[DeliveryMoved]:
-        """Conclude that a node that was never sent what was taken back will not run it."""
-        entry = self._entries[trigger]
-        if entry.deliveries[node] is not _S.PENDING:
-            return []
-        return self.move(trigger, node, _S.CANCELLED, at, f"cancelled by {entry.cancels[node]}")
+        """Conclude that what was taken back will not run, where the table allows that: it was never sent."""
+        return self.move(trigger, node, _S.CANCELLED, at, f"cancelled by {self._entries[trigger].cancels[node]}")
 
     def move(self, trigger: str, node: str, state: DeliveryState, at: float, reason: str = "") -> list[DeliveryMoved]:
         """Move a delivery if the table allows it; otherwise nothing changes (a repeat, or news from the past)."""

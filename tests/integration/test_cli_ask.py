@@ -4,17 +4,21 @@ import grp
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
+import threading
 import time
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nanoexec.cli.ask import HubConnection, HubSaidNoError, ask
+from nanoexec.cli.ask import HubConnection, HubSaidNoError, ask, patience
 from nanoexec.config import Paths
 from nanoexec.errors import ExitCode, ProtocolError, RefusedError, UnavailableError
 from nanoexec.wire import control, stream
+from tests.support.command_line import ENVIRONMENT, command
 from tests.support.fake_hub import answering, fake_hub
 from tests.support.somebody import acting_as_nobody
 
@@ -131,3 +135,82 @@ def test_waiting_a_limited_time_gives_none_and_loses_no_reply(tmp_path: Path) ->
         hub.send(QUESTION)
         os.write(hub.fileno(), b"!")
         assert hub.receive(within=10) == LIST
+
+
+# A hub that is stuck or stopped
+
+STUCK = r"^no answer from the hub within 0\.2 s: it is stuck or stopped: `nanoexec doctor` looks$"
+
+
+@pytest.mark.parametrize("sent", [0, 2, stream.HEADER, stream.HEADER + 1])
+def test_a_question_to_a_hub_that_stops_at_any_moment_ends_and_says_so(tmp_path: Path, sent: int) -> None:
+    def script(connection: socket.socket, _request: control.Request) -> None:
+        connection.sendall(stream.encode(LIST)[:sent])
+        connection.recv(1)
+
+    with fake_hub(tmp_path, script) as paths, pytest.raises(UnavailableError, match=STUCK):
+        ask(paths, QUESTION, within=0.2)
+
+
+@pytest.mark.parametrize("asked", [QUESTION, control.Prepare(control.Wanted("ALL", "a", 1.0, {"a": "x" * 1_000_000}))])
+def test_a_hub_that_takes_no_connection_any_more_is_not_waited_for_either(
+    tmp_path: Path, asked: control.Question
+) -> None:
+    paths = Paths(root=tmp_path)
+    paths.control_socket.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(paths.control_socket))
+        stopped.listen(0)
+        for _ in range(2):  # the first finds room, and is not read; the second does not
+            with pytest.raises(UnavailableError, match=STUCK):
+                ask(paths, asked, within=0.2)
+
+
+def test_a_hub_that_has_no_room_for_a_moment_is_asked_when_it_has(tmp_path: Path) -> None:
+    paths = Paths(root=tmp_path)
+    paths.control_socket.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as before:
+        busy.bind(str(paths.control_socket))
+        busy.listen(0)
+        before.connect(str(paths.control_socket))
+
+        def serve() -> None:
+            time.sleep(0.2)
+            busy.accept()[0].close()
+            connection, _ = busy.accept()
+            with connection:
+                answering(LIST)(connection, QUESTION)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert ask(paths, QUESTION, within=20) == LIST
+        thread.join()
+
+
+@pytest.mark.parametrize("question", typing.get_args(control.Question))
+def test_every_single_question_has_an_end(question: type[control.Question]) -> None:
+    assert 5 < patience(question) <= 30
+
+
+def test_a_stuck_hub_is_one_line_for_whoever_asks_one_question(tmp_path: Path) -> None:
+    def silent(connection: socket.socket, _request: control.Request) -> None:
+        connection.recv(1)
+
+    asked = [("hub", "status"), ("nodes", "list"), ("status",)]
+    with fake_hub(tmp_path, silent) as paths:
+        paths.hub_config.parent.mkdir(parents=True)
+        paths.hub_config.touch()
+        running = [
+            subprocess.Popen(
+                command(tmp_path, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+            )
+            for words in asked
+        ]
+        try:
+            done = [(*process.communicate(timeout=50), process.returncode) for process in running]
+        finally:
+            for process in running:
+                process.kill()
+    said = "no answer from the hub within 10 s: it is stuck or stopped: `nanoexec doctor` looks\n"
+    assert done[:2] == [("", f"nanoexec: {said}", ExitCode.UNABLE)] * 2
+    assert done[2] == (f"hub: {said}", "", ExitCode.OK), "it says what it knows, without a hub, too"

@@ -1,8 +1,12 @@
 """``nanoexec doctor`` on a hub, beside the real one, and what it leaves alone."""
 
+import grp
 import json
 import os
+import socket
 import sqlite3
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -13,8 +17,11 @@ from nanoexec.config import Paths
 from nanoexec.doctor import Finding, Level, examine
 from nanoexec.errors import ExitCode
 from nanoexec.keys.credentials import CA_KEY, HUB_KEY
+from nanoexec.wire import control
+from tests.support.command_line import ENVIRONMENT, command
+from tests.support.fake_hub import answering, fake_hub
 from tests.support.fleet import Fleet, fleet_of, wait_until
-from tests.support.somebody import acting_as_nobody
+from tests.support.somebody import NOBODY, acting_as_nobody, dropping_to
 
 STAGES = ["config", "key", "certificate", "store", "hub", "ports", "beacon", "nodes", "clocks", "refused", "join"]
 LIVE = STAGES[5:]
@@ -92,6 +99,39 @@ def test_a_hub_that_does_not_run_fails_at_that_stage_and_the_rest_is_skipped(ini
     assert [stage for stage in STAGES if found[stage].level is Level.SKIP] == LIVE
 
 
+def answers_and_was_heard(paths: Paths, heard: float | None, *, started: float = 300.0) -> dict[str, Finding]:
+    """The stages of a hub that says it hears itself well, last so many seconds ago."""
+    now = time.time()
+    status = control.Status(
+        hub="hub.example.org", version="1", epoch="e1", started=now - started, publish_port=1, report_port=2,
+        join_port=None, nodes=0, connected=0, open_deliveries=0, counters={},
+        heard=None if heard is None else now - heard,
+    )  # fmt: skip
+
+    def script(connection: socket.socket, request: control.Request) -> None:
+        reply = status if isinstance(request, control.AskStatus) else control.NodeList(nodes=())
+        answering(reply)(connection, request)
+
+    paths.control_socket.unlink(missing_ok=True)
+    with fake_hub(paths.root, script):
+        return stages(paths)
+
+
+def test_a_hub_that_has_not_heard_itself_for_too_long_fails_although_it_raises_no_alarm(initialised: Paths) -> None:
+    """Whatever keeps it from beaconing, a writer that is stuck, may keep it from judging, too."""
+    assert answers_and_was_heard(initialised, 30.0)["beacon"].level is Level.OK
+    late = answers_and_was_heard(initialised, 83.0)["beacon"]
+    assert late.level is Level.FAIL
+    assert "it was last heard 83 s ago: restart the hub" in late.detail
+    assert answers_and_was_heard(initialised, None)["beacon"].level is Level.FAIL
+    assert answers_and_was_heard(initialised, None, started=5.0)["beacon"].level is Level.WARN
+
+    initialised.hub_config.write_text("beacon_interval = 60\n")
+    assert answers_and_was_heard(initialised, 83.0)["beacon"].level is Level.OK
+    initialised.hub_config.write_text("beacon_interval = 'often'\n")
+    assert answers_and_was_heard(initialised, 83.0)["beacon"].level is Level.OK, "what is too long is not known"
+
+
 def test_a_key_that_others_can_read_and_a_missing_ca_fail_at_the_key(initialised: Paths) -> None:
     (initialised.hub_state / HUB_KEY).chmod(0o640)
     assert levels(initialised)["key"] is Level.FAIL
@@ -146,8 +186,26 @@ def test_a_user_who_may_not_look_is_told_so_and_the_hub_is_not_blamed(fleet: Fle
         assert "this user may not look at it: run this as root" in found[stage].detail
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_ask_the_hub_gets_no_green_light_and_an_operator_does() -> None:
+    with fleet_of(operators="daemon") as fleet:
+        fleet.directory.chmod(0o755)
+        wait_until(lambda: fleet.status()["heard"], "the hub hears itself")
+
+        def asked_by(group: int) -> "subprocess.CompletedProcess[str]":
+            words = [*dropping_to(NOBODY, group), *command(fleet.root, "doctor")]
+            return subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", env=ENVIRONMENT)
+
+        stranger, operator = asked_by(NOBODY), asked_by(grp.getgrnam("daemon").gr_gid)
+        assert stranger.returncode == ExitCode.UNABLE
+        assert "FAIL" not in stranger.stdout
+        said = "this user cannot see what matters of the hub: run this as root or as an operator"
+        assert stranger.stderr.splitlines()[-1] == said
+        assert (operator.returncode, len(operator.stderr.splitlines())) == (0, 1), operator.stdout + operator.stderr
+
+
 def test_both_sides_of_one_machine_are_looked_at(fleet: Fleet, initialised: Paths) -> None:
     initialised.agent_config.write_text('hub = "127.0.0.1"\nname = "web1"\nreport_port = 1\n')
     sides = [finding.side for finding in examine(initialised)]
-    assert sides == ["hub"] * 11 + ["node"] * 13
+    assert sides == ["hub"] * 11 + ["node"] * 14
     assert fleet.run("doctor", root=initialised.root, check=False).returncode == ExitCode.UNABLE

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import pwd
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -18,18 +20,20 @@ import pytest
 
 from nanoexec.agent import link
 from nanoexec.agent.link import LinkState
+from nanoexec.agent.service import LAST_BACKOFF
 from nanoexec.catalog import shipped_directory
 from nanoexec.config import Joined, Paths, format_joined
 from nanoexec.doctor import Finding, Level, examine, local, unit
+from nanoexec.doctor.finding import DIALS_WITHIN
 from nanoexec.errors import ConfigError, ExitCode, UnavailableError
 from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, write_node
 from nanoexec.model import Credentials
-from nanoexec.runner.process import this_process
+from nanoexec.runner.process import Process, boot_id, stat_of, this_process
 from nanoexec.transport import Peer
 from nanoexec.transport.nng import NngExchange, NngHubTransport
 from nanoexec.wire import network
 from nanoexec.wire.runner import Describe
-from tests.support.command_line import nanoexec_command
+from tests.support.command_line import as_somebody, nanoexec_command
 from tests.support.fleet import Service, free_ports, wait_until
 from tests.support.pki import DAY, Authority
 from tests.support.somebody import acting_as_nobody
@@ -40,6 +44,7 @@ HUB = "hub.example.org"
 KEY = "0123456789abcdef"
 ANYWHERE = "tls+tcp://127.0.0.1:0"
 ROAD = ("dns", "tcp", "tls", "welcome", "hello", "clock")
+LINK = ("agent", "link")
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
 
@@ -112,6 +117,7 @@ def node(paths: Paths, hub: Hub, authority: Authority) -> Paths:
     configure(paths, hub)
     join(paths, authority.issue(KEY, "web1", valid_for=300 * DAY))
     link.write(paths.link, LinkState(up=True, since=time.time(), agent=this_process()))
+    paths.beacon.touch()
     return paths
 
 
@@ -122,7 +128,7 @@ def stages(paths: Paths) -> dict[str, Finding]:
         "key",
         "certificate",
         *ROAD,
-        "agent",
+        *LINK,
         "runner",
         "manifest",
         "journal",
@@ -169,7 +175,7 @@ def test_a_node_in_order_passes_every_stage(node: Paths) -> None:
         done = nanoexec_command(node.root, "doctor")
     assert done.returncode == 0
     assert [line.split()[:3] for line in done.stdout.splitlines()] == [["ok", "node", stage] for stage in levels]
-    assert done.stderr == "13 stages: 13 ok\n"
+    assert done.stderr == "14 stages: 14 ok\n"
 
 
 def test_one_failed_stage_makes_the_exit_status_1_and_the_others_are_still_looked_at(node: Paths) -> None:
@@ -186,6 +192,62 @@ def test_an_agent_that_does_not_run_is_named_with_what_starts_it(node: Paths) ->
     assert "`systemctl start nanoexec-agent`, or `nanoexec agent serve`" in failed(node)["agent"]
     node.link.unlink()
     assert list(failed(node)) == ["agent"]
+    assert skipped(node) == ["link"]
+
+
+@contextlib.contextmanager
+def agent_since(seconds: float) -> Iterator[Process]:
+    """A process that has run for so long, to be taken for an agent."""
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        try:
+            began = stat_of(sleeping.pid)
+            assert began
+            ticks = os.sysconf("SC_CLK_TCK")
+            wait_until(lambda: ticks_now() - began.ticks >= seconds * ticks, "it has run for so long")
+            yield Process(boot=boot_id(), pid=sleeping.pid, ticks=began.ticks)
+        finally:
+            sleeping.kill()
+
+
+def ticks_now() -> int:
+    """The start of a process that starts now."""
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        began = stat_of(sleeping.pid)
+        sleeping.kill()
+    assert began
+    return began.ticks
+
+
+def doctors_link(node: Paths) -> dict[str, str]:
+    """What `nanoexec doctor` says of the link, as a process of its own: it tells the agent's age by its own."""
+    done = nanoexec_command(node.root, "doctor", "-o", "json")
+    (found,) = [finding for finding in json.loads(done.stdout) if finding["stage"] == "link"]
+    return dict(found)
+
+
+def test_a_hub_whose_publisher_is_mute_fails_at_the_link_and_not_before_it_is_silent(node: Paths, hub: Hub) -> None:
+    configure(node, hub, hub_silent_after=1)
+    why = "the hub is silent: no beacon for two and a half intervals"
+    with agent_since(2.0) as agent:
+        for up, said in ((True, ""), (False, why)):
+            link.write(node.link, LinkState(up=up, since=time.time(), agent=agent, why=said))
+            for beacon in (True, False):
+                node.beacon.touch()
+                os.utime(node.beacon, (0, time.time() - 10)) if beacon else node.beacon.unlink()
+                found = doctors_link(node)
+                assert (found["level"], said in found["detail"]) == ("FAIL", True)
+                assert "longer than hub_silent_after (1s), so hub-silent fallbacks run" in found["detail"]
+        configure(node, hub)
+        found = doctors_link(node)
+        assert (found["level"], why in found["detail"]) == ("warn", True)
+
+
+def test_a_link_that_is_down_is_said_with_its_reason(node: Paths) -> None:
+    link.write(node.link, LinkState(up=False, since=time.time() - 90, agent=this_process(), why="it hung up"))
+    found = stages(node)["link"]
+    assert found.level is Level.WARN, "by its own count the agent has only just started"
+    assert "it hung up; the agent dials again within a minute" in found.detail
+    assert DIALS_WITHIN == LAST_BACKOFF
 
 
 def test_a_node_whose_own_file_is_empty_or_missing_goes_by_what_joining_has_written(node: Paths, hub: Hub) -> None:
@@ -204,13 +266,13 @@ def test_a_node_that_has_not_joined_fails_once_and_is_told_how_to_join(paths: Pa
     assert list(failed(paths)) == ["config"]
     assert "not joined" in failed(paths)["config"]
     assert "`nanoexec agent join HUB:PORT TOKEN`" in failed(paths)["config"]
-    assert skipped(paths) == ["key", "certificate", *ROAD, "agent"]
+    assert skipped(paths) == ["key", "certificate", *ROAD, *LINK]
 
 
 def test_a_node_that_knows_its_hub_and_has_not_joined_fails_at_the_key(paths: Paths, hub: Hub) -> None:
     configure(paths, hub)
     assert "`nanoexec agent join` makes it" in failed(paths)["key"]
-    assert skipped(paths) == list(ROAD)
+    assert skipped(paths) == [*ROAD, "link"]
 
 
 @pytest.mark.parametrize("stage", ["key", "certificate"])
@@ -236,10 +298,21 @@ def test_a_user_who_may_not_look_is_told_so_and_the_node_is_not_blamed(
         with acting_as_nobody():
             found = stages(node)
     assert Level.FAIL not in {finding.level for finding in found.values()}
-    for stage in ("key", "certificate", "runner"):
+    for stage in ("key", "certificate", *LINK, "runner"):
         assert found[stage].level is Level.SKIP
         assert "this user may not look at it: run this as root" in found[stage].detail
     assert found["journal"].level is Level.OK
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_look_at_nothing_gets_no_green_light(node: Paths) -> None:
+    node.root.chmod(0o755)
+    node.agent_state.chmod(0o700)
+    with running_runner(node):
+        assert nanoexec_command(node.root, "doctor").returncode == 0
+        done = as_somebody(node.root, "doctor")
+    assert (done.returncode, "FAIL" in done.stdout) == (ExitCode.UNABLE, False), done.stdout
+    assert done.stderr.splitlines()[-1] == "this user cannot see what matters of the node: run this as root"
 
 
 def systemctl(directory: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:

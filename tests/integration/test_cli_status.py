@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
+from nanoexec.cli.status import lines
+from nanoexec.config import Paths
 from nanoexec.crontab.adoption import adopt
 from nanoexec.crontab.lines import parse
-from nanoexec.doctor.status import is_silent, outlook
+from nanoexec.doctor.status import is_silent, node_status, outlook
 from nanoexec.fallback import Policy
+from nanoexec.keys.credentials import NODE_CERTIFICATE
 from tests.integration.test_service import command, needs_root, somebody
 from tests.support.cron import REPOSITORY, from_shell
 from tests.support.fleet import Fleet, FleetNode, assert_one_line, fleet_of, wait_until, whoami
+from tests.support.somebody import acting_as_nobody
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -118,9 +122,67 @@ def test_a_user_without_rights_is_told_what_cannot_be_known() -> None:
         )
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)["node"]
+        assert (found["name"], found["hub"]) == ("web1", "localhost")
+        assert found["joined"] is not False, "whoever cannot look does not know that it has not"
         assert (found["runner"], found["waiting"], found["last_runs"]) == (None, None, None)
         assert any("only its owner knows what has run" in each for each in found["unknown"])
         assert any("runner.sock" in each for each in found["unknown"])
+
+
+@needs_root
+def test_a_user_who_may_not_look_is_not_told_what_is_not_so() -> None:
+    with fleet_of("web1") as fleet:
+        paths = Paths(root=fleet.nodes["web1"].root)
+        fleet.directory.chmod(0o755)
+        paths.agent_state.chmod(0o700)
+        told = list(lines(node_status(paths, time.time())))  # as root, for what is imported on the way
+        assert told[0] == "node web1, joined to localhost"
+        with acting_as_nobody():
+            found = node_status(paths, time.time())
+            told = list(lines(found))
+        assert (found.name, found.hub) == ("web1", "localhost")
+        assert (found.joined, found.agent, found.silent) == (None, None, None)
+        assert told == [
+            "node web1, hub localhost; whether it has joined is not known",
+            "agent   not known, nor its link",
+            "hub     when it was last heard is not known",
+            "runner  not known",
+            "outbox  not known",
+        ]
+        assert any(f"{paths.agent_state / NODE_CERTIFICATE}: " in each for each in found.unknown)
+
+
+def test_a_fault_in_the_nodes_own_file_is_said_and_what_joining_has_written_holds() -> None:
+    with fleet_of("web1") as fleet:
+        node = fleet.nodes["web1"]
+        slot, _ = hub_silent_line(fleet, node)
+        assert slot
+        node.config.write_text('colour = "red"\nhub_silent_after = 3600\n')
+        found = standing(fleet, node)
+        assert (found["name"], found["joined"], found["hub"]) == ("web1", True, "localhost")
+        assert (found["silent"], found["hub_silent_after"]) == (None, None), "how long is too long, nobody can say"
+        (fallback,) = found["fallbacks"]
+        assert (fallback["runs"], fallback["why"]) == (True, "what agent.toml says is not known, so nothing is skipped")
+        said = fleet.run("status", root=node.root)
+        assert said.stdout.startswith("node web1, joined to localhost\n")
+        assert f"not known: {node.config}: unknown key colour\n" in said.stderr
+        assert "hub     last heard" in said.stdout
+        assert "; whether it is silent is not known" in said.stdout
+
+        node.root.joinpath("etc/nanoexec/joined.toml").unlink()
+        found = standing(fleet, node)
+        assert (found["name"], found["joined"], found["hub"]) == (None, None, None)
+        said = fleet.run("status", root=node.root)
+        assert said.stdout.startswith("node not known by name; whether it has joined is not known\n")
+
+
+def test_a_node_with_a_certificate_and_no_hub_has_not_joined() -> None:
+    with fleet_of("web1") as fleet:
+        node = fleet.nodes["web1"]
+        node.root.joinpath("etc/nanoexec/joined.toml").unlink()
+        node.set(name="web1")
+        assert standing(fleet, node)["joined"] is False
+        assert fleet.run("status", root=node.root).stdout.startswith("node web1, not joined: nanoexec agent join\n")
 
 
 # Hub silence, from the beacon to the crontab

@@ -56,11 +56,21 @@ def test_the_hub_shows_every_step_with_the_clock_that_dates_it(fleet: Fleet) -> 
     text = fleet.run("prove", trigger, "web1")
     assert text.stdout.startswith(f"{trigger}  hello on web1\n")
     assert "the clock of web1 was" in text.stderr
+    assert_fits(text.stdout, proof)
+
+
+def assert_fits(text: str, proof: dict[str, Any]) -> None:
+    """No line is wider than a terminal, and all that is said is there."""
+    assert max(map(len, text.splitlines())) <= 80, text
+    words = " ".join(text.split())
+    assert [step for step in proof["steps"] if " ".join(step["detail"].split()) not in words] == []
 
 
 def test_the_node_shows_its_own_side_and_when_the_hub_has_confirmed_it(fleet: Fleet) -> None:
     trigger = fleet.trigger("web1:hello")["web1"]["trigger"]
-    assert steps(prove(fleet, trigger, "web1"))["ended"] == steps(prove_when_relayed(fleet, trigger))["ended"]
+    found = prove_when_relayed(fleet, trigger)
+    assert steps(prove(fleet, trigger, "web1"))["ended"] == steps(found)["ended"]
+    assert_fits(fleet.run("prove", trigger, root=fleet.nodes["web1"].root).stdout, found)
 
 
 def prove_when_relayed(fleet: Fleet, trigger: str) -> dict[str, Any]:
@@ -130,6 +140,21 @@ def test_only_who_owns_the_journal_may_read_it(fleet: Fleet) -> None:
     code = "import contextlib, os; from nanoexec.cli import main\n"
     code += "with contextlib.suppress(SystemExit): main()\n"
     code += "os.setuid(65534); main()"
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd="/")
-    assert done.returncode == 1
-    assert f"{journal}: only its owner may read it: use sudo nanoexec prove {trigger}" in done.stderr
+
+    def as_nobody() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd="/"
+        )
+
+    said = f"nanoexec: {journal}: only its owner may read it: use sudo nanoexec prove {trigger}"
+    done = as_nobody()
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
+    closed = journal.parents[1]  # a directory on the way to it
+    mode = closed.stat().st_mode
+    closed.chmod(0o700)
+    try:
+        done = as_nobody()
+    finally:
+        closed.chmod(mode)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
+    assert "Traceback" not in done.stderr

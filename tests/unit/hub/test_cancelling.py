@@ -135,8 +135,21 @@ def test_a_wish_about_what_was_lost_ends_a_day_after_it_was_said() -> None:
     assert not list(core.ledger.cancelled_for("web1"))
 
 
+def test_a_wish_about_what_had_expired_ends_a_day_after_it_was_said() -> None:
+    core = core_of("web1")
+    submit(core)
+    core.tick(at(61.0))
+    cancel(core, seconds=100.0)
+    for seconds, kept in ((99.0 + LOST_AFTER, True), (101.0 + LOST_AFTER, False)):
+        core.tick(at(seconds))
+        assert bool(list(core.ledger.cancelled_for("web1"))) == kept
+    core.tick(at(200.0 + LOST_AFTER))
+    assert core.ledger.get(id_of("t1")) is None
+
+
 def test_what_is_taken_back_long_before_it_expires_expires_no_sooner() -> None:
-    core = core_of("web1", "web2")
+    core = core_of("web1", "web2", "web3")
+    core.roster.away("web3")
     core.submit(wanted(lifetime=20 * LOST_AFTER), "root", id_of("t1"), at(0.0))
     cancel(core, nodes="web1")
     for name in ("web1", "web2"):
