@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sysconfig
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -114,15 +115,20 @@ def test_a_cancellation_on_some_nodes_is_not_judged_by_the_others(tmp_path: Path
 def test_a_cancellation_is_judged_by_what_the_node_says_and_not_by_what_the_hub_has_concluded(
     tmp_path: Path, *, before: Delivery, away: tuple[str, ...], after: Delivery | None, said: str, code: int
 ) -> None:
-    news = () if after is None else (after,)
-    detail = TriggerDetail(trigger=make_trigger(), target="ALL", deliveries=news or (before,))
+    now = [before]  # the delivery as the hub has it
 
     def script(connection: socket.socket, request: control.Request) -> None:
         if isinstance(request, control.Show):
+            detail = TriggerDetail(trigger=make_trigger(), target="ALL", deliveries=tuple(now))
             answering(control.Shown(trigger=detail))(connection, request)
-        else:
-            told = control.Cancelling(trigger=make_trigger(), deliveries=(before,), away=away)
-            answering(told, *(control.Progress(deliveries=(each,)) for each in news))(connection, request)
+            return
+        told = control.Cancelling(trigger=make_trigger(), deliveries=(before,), away=away)
+        connection.sendall(stream.encode(told))
+        if after is not None:
+            time.sleep(0.5)  # whoever does not wait for the node has left by then
+            now[:] = [after]
+            connection.sendall(stream.encode(control.Progress(deliveries=(after,))))
+        connection.recv(1)
 
     with fake_hub(tmp_path, script):
         done = nanoexec_command(tmp_path, "cancel", ID)

@@ -21,7 +21,7 @@ from nanoexec.store import Store
 from nanoexec.transport import Peer
 from nanoexec.transport.memory import MemoryNetwork
 from nanoexec.wire import control, network, stream
-from tests.unit.hub.made import START, ack, at, id_of, issued, key_of, run, submit, wanted
+from tests.unit.hub.made import START, ack, at, hello, id_of, issued, key_of, run, submit, wanted
 from tests.unit.hub.test_clerk import WatchedStore
 
 S = DeliveryState
@@ -190,6 +190,30 @@ def test_what_one_node_says_of_all_its_actions_leaves_room_for_what_is_overdue_o
         assert min(len(lapse.detail) for lapse in found.lapses) >= kept
 
     serving(store, use, seconds=4000.0)
+
+
+def test_who_watches_hears_of_a_node_that_leaves_right_after_it_was_called_present(
+    monkeypatch: pytest.MonkeyPatch, store: WatchedStore, tmp_path: Path
+) -> None:
+    """However seldom the hub looks around: the node had come after it looked last."""
+    monkeypatch.setattr("nanoexec.hub.service.TICK", 3600.0)
+
+    async def use(hub: Hub, _: Clock) -> None:
+        door = ControlSocket(hub)
+        await door.open(tmp_path / "control.sock", None)
+        hello(hub.clerk.core, "web1")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "control.sock")
+        writer.write(stream.encode(control.Submit(wanted=wanted("web1"), watch=True)))
+        accepted = control.decode_reply(await read_message(reader))
+        assert isinstance(accepted, control.Accepted)
+        assert accepted.away == ()
+        hub.clerk.core.roster.away("web1")
+        hub.look_around()
+        assert control.decode_reply(await read_message(reader)) == control.Progress(away=("web1",))
+        writer.close()
+        await door.close()
+
+    serving(store, use)
 
 
 def test_who_watches_and_does_not_read_is_hung_up_before_the_hub_keeps_much_for_it(
