@@ -10,7 +10,7 @@ from typing import Final
 
 from nanoexec import __version__
 from nanoexec.agent.cancels import Cancels
-from nanoexec.agent.handover import Handovers
+from nanoexec.agent.handover import Due, Handovers
 from nanoexec.agent.hub_time import HubTime
 from nanoexec.agent.outbox import Outbox
 from nanoexec.errors import ConfigError, ProtocolError, RefusedError, TargetError, UnavailableError
@@ -309,7 +309,7 @@ class AgentCore:
 
     # Time
 
-    def orders_due(self, now: Instant) -> list[network.Offer]:
+    def orders_due(self, now: Instant) -> list[Due]:
         """Orders to hand over now. Any time may have passed since the last tick: what has expired is given up first."""
         self.tick(now)
         return self.handovers.due(now.steady, self.hub_time.latest(now.steady))

@@ -1,16 +1,25 @@
 """Orders on their way from the hub to the runner. Pure.
 
 An order stays here from the moment it is taken until the runner's journal has it: from then on the journal answers for
-it, also when the same order comes again.
+it, also when the same order comes again. The runner may come to it much later than it was handed over: so it is told
+when that would be too late, and rejects it then. Until it has, nobody knows whether it runs.
 """
 
 from typing import Final
 
-from nanoexec.model import Trigger
+from nanoexec.model import Order, Trigger, Value
 from nanoexec.wire.network import Offer
 
 FIRST_PAUSE: Final = 1.0  # seconds between two tries to reach the runner
 LAST_PAUSE: Final = 30.0
+
+
+class Due(Value, frozen=True):
+    """An order to hand over now. From ``deadline``, on the steady clock, it must not be started any more."""
+
+    id: str
+    order: Order
+    deadline: float
 
 
 class Handover:
@@ -40,7 +49,7 @@ class Handovers:
         """``problem``: why it may never be handed over, if that is known already."""
         self._orders[trigger.id] = Handover(offer, trigger, problem)
 
-    def due(self, steady: float, latest: float) -> list[Offer]:
+    def due(self, steady: float, latest: float) -> list[Due]:
         """Orders to hand over now that have not expired even if it is ``latest`` at the hub.
 
         Each is the caller's until `done` or `failed`.
@@ -50,7 +59,11 @@ class Handovers:
             order.busy = order.trigger.expires > latest
             if not order.busy:
                 order.problem = order.problem or "the hub did not say in time that it had not expired"
-        return [order.offer for order in waiting if order.busy]
+        return [
+            Due(order.offer.id, order.offer.order, deadline=steady + order.trigger.expires - latest)
+            for order in waiting
+            if order.busy
+        ]
 
     def done(self, trigger: str) -> None:
         """The journal has it, or it will never be run. Unknown ids are no error."""

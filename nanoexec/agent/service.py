@@ -14,11 +14,11 @@ from typing import Final
 
 from nanoexec.agent import errand
 from nanoexec.agent.core import ANSWER_WITHIN, AgentCore
+from nanoexec.agent.handover import Due
 from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, UnavailableError
 from nanoexec.model import Instant
 from nanoexec.transport import Link, NodeTransport
 from nanoexec.wire import network, runner
-from nanoexec.wire.network import Offer
 
 DIAL_WITHIN: Final = 10.0  # seconds
 GOODBYE_WITHIN: Final = 1.0
@@ -187,8 +187,8 @@ class Agent:
     def _act(self) -> None:
         """Do what the core wants done."""
         now = self._now()
-        for offer in self.core.orders_due(now):
-            self._errand(self._hand_over(offer))
+        for order in self.core.orders_due(now):
+            self._errand(self._hand_over(order))
         for wish in self.core.cancels.due(now.steady):
             self._errand(self._cancel(wish))
         if request := self.core.changes_wanted(now):
@@ -209,10 +209,11 @@ class Agent:
             _log.error("errand to the runner failed", exc_info=error)
         self._stir.set()
 
-    async def _hand_over(self, offer: Offer) -> None:
+    async def _hand_over(self, due: Due) -> None:
         known = False
+        request = runner.Start(order=due.order, deadline=due.deadline)
         try:
-            async with contextlib.aclosing(errand.ask(self._runner_socket, runner.Start(order=offer.order))) as replies:
+            async with contextlib.aclosing(errand.ask(self._runner_socket, request)) as replies:
                 async for reply in replies:
                     if isinstance(reply, runner.Told):
                         known = True
@@ -220,14 +221,14 @@ class Agent:
                         self._look_at = self._now().steady + QUIET
                     elif isinstance(reply, runner.Rejected):
                         known = True
-                        self.core.rejected(offer.id, reply.reason, self._now(), final=reply.final)
+                        self.core.rejected(due.id, reply.reason, self._now(), final=reply.final)
                     self._stir.set()
         except (UnavailableError, ProtocolError) as error:
-            self.core.handovers.failed(offer.id, str(error), self._now().steady)
-            _log.warning("trigger %s: %s", offer.id, error)
+            self.core.handovers.failed(due.id, str(error), self._now().steady)
+            _log.warning("trigger %s: %s", due.id, error)
         else:
             if not known:
-                self.core.handovers.failed(offer.id, "the runner hung up without an answer", self._now().steady)
+                self.core.handovers.failed(due.id, "the runner hung up without an answer", self._now().steady)
 
     async def _cancel(self, wish: runner.Cancel) -> None:
         """Ask the runner, and hear it to the end: the hub waits for what becomes of the run."""
@@ -299,7 +300,7 @@ class Agent:
         since = before[1] if before and before[0] == up else self._now().wall
         if (up, since, why) != before:
             self._link = (up, since, why)
-            with contextlib.suppress(ConfigError):  # it is for people to read; the link itself matters more
+            with contextlib.suppress(ConfigError, OSError):  # it is for people to read; the link itself matters more
                 self._tell_link(up, since, why)
 
     def _keep_cursor(self) -> None:

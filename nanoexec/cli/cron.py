@@ -175,7 +175,7 @@ def status(output: Plain = PLAIN, root: Path = ROOT) -> None:
 
     where = paths(root)
     catalog = read_catalog(where)
-    actions = {*catalog.actions, *crontab.holding(where, shadow=False), *crontab.holding(where, shadow=True)}
+    actions = {*catalog.actions, *crontab.holding(where)}
     found = look(where, catalog, crontab.past(where, actions), now=time.time(), zone=local)
     if output is Plain.JSON:
         render.print_json(render.plain(found))
@@ -235,8 +235,10 @@ def _change(
     if not look:
         crontab.demand_root(where)
     plan = draw_up(where, now=time.time(), actions=actions, everything=everything)
-    met = crontab.known(where) | {refusal.action for refusal in plan.refusals}
-    _catalog_with(root, [action for action in actions if action not in met])  # a name that means nothing is a slip
+    if actions:  # a name that means nothing is a slip
+        met = crontab.known(where) | {refusal.action for refusal in plan.refusals}
+        if strange := [action for action in actions if action not in met]:
+            _catalog_with(root, strange)
     crontab.carry_out(where, plan, done=done, look=look, yes=yes)
     if plan.refusals and not plan.edits:
         raise typer.Exit(ExitCode.REFUSED)

@@ -104,16 +104,18 @@ def carry_out(where: Paths, plan: Plan, *, done: str, look: bool, yes: bool) -> 
     render.tell(f"{done} {what}")
 
 
-def holding(where: Paths, *, shadow: bool) -> set[str]:
-    """The actions that have an adopted line, in the shadow or not, in a crontab that cron reads."""
+def holding(where: Paths, *, shadow: bool | None = None) -> set[str]:
+    """The actions that have an adopted line, in the shadow or not or either, in a crontab that cron reads.
+
+    Each call reads all crontabs, which on a machine is a process for each user.
+    """
     known = (adopted(line) for crontab in crontabs(where) if not crontab.ignored for line in crontab.lines)
-    return {one.action for one in known if one and one.shadow == shadow}
+    return {one.action for one in known if one and shadow in (None, one.shadow)}
 
 
 def known(where: Paths) -> set[str]:
     """The actions that have an adopted line, or had one that somebody took away. Raises `ConfigError`."""
-    lost = {record.action for record in records.load(where)}
-    return lost | holding(where, shadow=False) | holding(where, shadow=True)
+    return {record.action for record in records.load(where)} | holding(where)
 
 
 def past(where: Paths, actions: Collection[str]) -> dict[str, list[Past]]:

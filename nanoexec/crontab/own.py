@@ -50,7 +50,8 @@ def schedule(paths: Paths, manifest: Manifest, expression: str, *, run: str) -> 
 
     ``run`` is where nanoexec-run is. Raises `UsageError` for an expression that cannot be read, never fires, or is not
     the same to every cron, for an action that has an adopted line, and for one whose runs could not be journaled;
-    `ConfigError` when the file cannot be written or has lines that are not ours.
+    `ConfigError` when the file cannot be written or has lines that are not ours. What another user has written like an
+    adopted line is none: anybody could keep an action from its schedule.
     """
     wanted = Entry(manifest.name, " ".join(expression.split()), manifest.user, _command(manifest))
     _judge(wanted.expression)
@@ -59,8 +60,8 @@ def schedule(paths: Paths, manifest: Manifest, expression: str, *, run: str) -> 
     own = str(paths.root / OWN_FILE)
     for crontab in crontabs(paths):
         for line in crontab.lines:
-            known = adopted(line)
-            if known and known.action == manifest.name and crontab.file != own:
+            known = adopted(line) if crontab.file != own else None
+            if known and known.action == manifest.name and not unjournaled(paths, line.user or crontab.owner):
                 raise UsageError(f"{manifest.name} has an adopted line, {crontab.file}:{line.number}: change that one")
     with locked(paths):
         others = [entry for entry in entries(paths) if entry.action != manifest.name]

@@ -150,10 +150,14 @@ def _agent(paths: Paths, config: AgentConfig) -> Iterator[Finding]:
     """Whether the agent runs and hears the hub, by what it leaves. It writes of itself before it knows of any link."""
     try:
         state, heard = read_link(paths.link), last_heard(paths.beacon)
+        runs = state is not None and lives(state.agent)
     except NanoexecError:
         yield from (NODE.hidden("agent", paths.link), NODE.hidden("link", paths.link))
         return
-    if state is None or not lives(state.agent):
+    except OSError as error:  # a /proc that shows others nothing, or no descriptor left
+        yield from NODE.skip(f"a look at the agent's process ({error.strerror})", "agent", "link")
+        return
+    if state is None or not runs:
         advice = unit.masked(paths, "nanoexec-agent.service")
         advice = advice or "`systemctl start nanoexec-agent`, or `nanoexec agent serve`"
         yield NODE.fail("agent", f"no agent runs, so no trigger is heard here: {advice}")

@@ -94,7 +94,7 @@ def node_status(paths: Paths, now: float) -> NodeStatus:
         name=name,
         joined=_joined(hub, certified=certified),
         hub=hub,
-        agent=lives(state.agent) if state else None,
+        agent=known(lambda: lives(state.agent)) if state else None,
         link=state,
         heard=heard,
         silent=silent,

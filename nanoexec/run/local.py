@@ -3,9 +3,11 @@
 The same lock, journal and execution as for a triggered run, without the runner, the agent or the network.
 """
 
+import functools
 import os
 import pwd
 import re
+import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -19,12 +21,12 @@ from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import ConfigError, ExitCode, NanoexecError, StoreError, UsageError
 from nanoexec.model import Cause, Outcome, Run, Value, identifier
+from nanoexec.runner.execution import execute
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Work, work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.supervision import Supervision
-from nanoexec.runner.tee import Tee
 from nanoexec.settings import read_agent
 
 HELP: Final = """\
@@ -48,6 +50,7 @@ Example: apply the Puppet catalog of one environment, and see what it would chan
 """
 TIMED_OUT: Final = 124  # as timeout(1) says it
 _SIGNAL: Final = 128  # as a shell says it
+_PATIENCE: Final = 1.0  # seconds that our words wait for whoever reads them
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -143,8 +146,8 @@ def _carry_out(wish: Wish, environment: Mapping[str, str]) -> Run:
             locks=paths.locks,
             limit=limit,
             tell=_tell_of_waiting,
-            tee=(Tee(1),),
             forward=FORWARDED,
+            perform=functools.partial(execute, outlets=(1,)),
         )
         return supervision.carry_out()
 
@@ -189,4 +192,8 @@ def _tell_of_waiting(known: Run) -> None:
 
 
 def _say(line: str) -> None:
-    say(f"nanoexec-run: {line}")
+    """Unless a full pipe or a stopped terminal takes nothing for a while: journal and exit status say it too."""
+    poller = select.poll()
+    poller.register(2, select.POLLOUT)
+    if poller.poll(_PATIENCE * 1000):
+        say(f"nanoexec-run: {line}")

@@ -16,7 +16,6 @@ asks once more whether the slot is still needed.
 import functools
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ from nanoexec.run.slot import Slot
 from nanoexec.runner.command import Command
 from nanoexec.runner.execution import Ending, Sink, execute
 from nanoexec.runner.journal import Journal
+from nanoexec.runner.log import say
 from nanoexec.runner.order import Work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.supervision import Supervision
@@ -110,10 +110,18 @@ def _perform(
     outlets = (1,) if os.path.sameopenfile(1, 2) else (1, 2)
     voice.take_over()
     try:
-        ending = execute(command, sinks=sinks, limit=limit, lasting=lasting, forward=forward, outlets=outlets)
+        ending = execute(
+            command,
+            sinks=sinks,
+            limit=limit,
+            lasting=lasting,
+            forward=forward,
+            outlets=outlets,
+            afterwards=True,
+        )
     except NanoexecError as error:
-        sys.stderr.write(f"nanoexec-run: {error}\n")
         voice.end(_NOT_STARTED)
+        say(f"nanoexec-run: {error}")
         raise
     voice.end(TIMED_OUT if ending.timed_out else ending.status)
     return ending

@@ -21,7 +21,6 @@ that nobody finds, a cron that goes by another zone. For all that, ``@reboot`` i
 # ruff: noqa: PTH100, PTH110, PTH116, PTH118
 
 import os
-import sys
 import time
 
 from nanoexec.errors import NanoexecError, StoreError, UsageError
@@ -189,4 +188,6 @@ def _zones() -> list[Zone]:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"nanoexec-run: {' '.join(line.split())}\n")
+    from nanoexec.runner.log import say  # a slot that is skipped has nothing to say
+
+    say(f"nanoexec-run: {line}")

@@ -7,8 +7,8 @@ that is due.
   group is killed before its leader is reaped, so its number cannot be another's by then.
 * A background child may keep the output open when the command has ended. It gets half a second to finish; then it is
   left alone, as under cron, and ``cat`` drains what it still writes, so that it never meets a broken pipe.
-* Output may also pass through to descriptors of this process (`outlets`). Then ``cat`` takes it there. A reader who
-  does not read holds the command up, and then gets no more: the times above hold all the same.
+* Output may also pass through to descriptors of this process (`outlets`), and if so wished ``cat`` takes it there. A
+  reader who does not read holds the command up, and then gets no more: the times above hold all the same.
 """
 
 import os
@@ -59,14 +59,15 @@ def execute(
     lasting: Callable[[int], object],
     forward: Sequence[signal.Signals] = (),
     outlets: Sequence[int] = (),
+    afterwards: bool = False,
     stop: Stop | None = None,
 ) -> Ending:
     """Run ``command`` to its end. ``sinks`` get all of its output as it comes, ``limit`` bytes of it are kept.
 
     ``lasting`` is called once with the pid, if the command still runs after `LASTING`. The signals in ``forward`` are
     passed on to its process group meanwhile. ``outlets`` are one descriptor that gets all output, or two: then standard
-    output and error are told apart, and ``sinks`` get them in the order in which they were read. Raises
-    `NotStartedError`.
+    output and error are told apart, and ``sinks`` get them in the order in which they were read. ``afterwards``: they
+    also get what a background child writes later, and whoever reads them waits for it. Raises `NotStartedError`.
     """
     capture = Capture(limit)
     started = time.monotonic()
@@ -83,7 +84,7 @@ def execute(
                 _signal_group(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         for pipe in watch.reading:
-            _leave_to_cat(pipe, passages[pipe])
+            _leave_to_cat(pipe, passages[pipe] if afterwards else None)
     finally:
         for pipe in passages:
             os.close(pipe)
@@ -112,7 +113,8 @@ class _Watch:
     ) -> None:
         self._command = command
         self._pid = pid
-        self._tees = {pipe: Tee(outlet) for pipe, outlet in passages.items() if outlet is not None}
+        self._pidfd = -1
+        self._tees = {pipe: Tee(outlet, self._wait_for) for pipe, outlet in passages.items() if outlet is not None}
         self._sinks = sinks
         self._lasting = lasting
         self._started = started
@@ -121,8 +123,7 @@ class _Watch:
         self._kill_due = _NEVER
         self._linger_due = _NEVER
         self._last_due = self._term_due + command.kill_after
-        for tee in (*self._tees.values(), *(sink for sink in sinks if isinstance(sink, Tee))):
-            tee.patience = self._patience
+        self._ended = False
         self.reading = set(passages)
         self.running = True
         self.timed_out = False
@@ -135,7 +136,7 @@ class _Watch:
 
     def run(self, stop: Stop | None) -> None:
         """Return when the process has ended (unreaped) and its output too, or has had its time to."""
-        pidfd = os.pidfd_open(self._pid)
+        pidfd = self._pidfd = os.pidfd_open(self._pid)
         try:
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
@@ -155,6 +156,8 @@ class _Watch:
                         poller.unregister(descriptor)
                 self._do_what_is_due(time.monotonic())
         finally:
+            for tee in self._tees.values():
+                tee.close()
             os.close(pidfd)
 
     def _over(self, now: float) -> bool:
@@ -169,23 +172,30 @@ class _Watch:
             return min(self._lasting_due, self._term_due, self._kill_due, now + 3600)
         return now + _SWEEP if self.asked_to_end else self._linger_due
 
-    def _patience(self) -> float:
-        """While output waits for its reader, do what is due. For how many seconds nothing will be; 0 once the command
-        is past its time and dealt with: then nobody waits any longer.
+    def _wait_for(self, outlet: int) -> bool:
+        """Do what is due, and then wait until a reader may have made room, or until something else is due. False once
+        the command is past its time and dealt with: then nobody waits any longer.
         """
         now = time.monotonic()
         self._do_what_is_due(now)
         if now >= self._last_due and not (self.running and self._kill_due < _NEVER):
-            return 0.0
+            return False
+        poller = select.poll()
+        poller.register(outlet, select.POLLOUT)
+        if not self._ended:
+            poller.register(self._pidfd, select.POLLIN)
         dues = (self._lasting_due, self._term_due, self._kill_due, self._last_due, now + 3600)
-        return min(due - now for due in dues if due > now)
+        poller.poll(min(due - now for due in dues if due > now) * 1000)
+        self._has_ended()
+        return True
 
     def _do_what_is_due(self, now: float) -> None:
         if not self.running:
             return
         if now >= self._lasting_due:
             self._lasting_due = _NEVER
-            self._lasting(self._pid)
+            if not self._has_ended():
+                self._lasting(self._pid)
         if now >= self._term_due and not self._has_ended():
             self.timed_out = True
             self._end(now)
@@ -199,16 +209,19 @@ class _Watch:
             self._end(now)
 
     def _has_ended(self) -> bool:
-        """Also if nobody has noticed yet."""
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        """Also while output waits, and nobody has time for the end. The command has lasted until it is first seen."""
+        if not self._ended and os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            self._ended = True
+            self.duration = time.monotonic() - self._started
+        return self._ended
 
     def _end(self, now: float) -> None:
         self._term_due, self._kill_due = _NEVER, now + self._command.kill_after
         _signal_group(self._pid, signal.SIGTERM)
 
     def _process_ended(self, now: float) -> None:
+        self._has_ended()  # which notes when
         self.running = False
-        self.duration = now - self._started
         self._linger_due = now + _LINGER
         if self._kill_due == _NEVER:  # killed already, or never asked to end
             self._kill_due = now

@@ -29,6 +29,18 @@ from nanoexec.runner.process import Process
 
 MAX_BATCH_BYTES: Final = 8 << 20  # of output in one answer of `changes`; half of what a local message may hold
 _BUSY_SECONDS: Final = 30.0
+_PASSING: Final = frozenset(  # https://sqlite.org/rescode.html; what else there is says that file or statement is wrong
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 _APART: Final = 60 * 86400.0  # seconds; a trigger lives half of it at most: both cannot be alive at the hub
 _LOG_PAGES: Final = 16
 _RUN: Final = ", ".join(tables.RUN)
@@ -40,6 +52,10 @@ _OLD: Final = (
 )
 _LEDGER: Final = ", ".join(tables.LEDGER)
 _ENDING: Final = ", ".join(f"{column} = :{column}" for column in tables.ENDING)
+
+
+class PassingError(StoreError):
+    """The journal cannot be used now; the same may well succeed later: a disk is full, or others keep it busy."""
 
 
 class OpenRun(Value, frozen=True):
@@ -94,14 +110,25 @@ class Journal:
             (value,) = self._connection.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
         return str(value)
 
-    def admit(self, run: Run, ticks: int, expires: float = 0.0) -> Run | None:
+    def admit(self, run: Run, ticks: int, expires: float = 0.0, *, within: float = _BUSY_SECONDS) -> Run | None:
         """Commit a new run, or give back the one that already has its id. None: the run is in, and is the caller's.
 
-        ``ticks`` is the start time of its supervisor, ``expires`` when its trigger does.
+        ``ticks`` is the start time of its supervisor, ``expires`` when its trigger does. Waits at most ``within``
+        seconds for others that use the journal.
         """
-        if self._commit(tables.ADMIT, {**rows.row_of(run), "ticks": ticks, "expires": expires}):
+        hurried = within < _BUSY_SECONDS
+        if hurried:
+            self._wait_at_most(within)
+        try:
+            admitted = self._commit(tables.ADMIT, {**rows.row_of(run), "ticks": ticks, "expires": expires})
+        finally:
+            if hurried:
+                self._wait_at_most(_BUSY_SECONDS)
+        if admitted:
             return None
-        return self.find(run.id)
+        if (known := self.find(run.id)) is None:  # to say None would be to give a run away that is not in
+            raise StoreError(f"{self._path}: run {run.id} was forgotten just now: it is not started")
+        return known
 
     def start(self, identity: str, started: float) -> None:
         """Commit that the command of an admitted run starts. Raises `StoreError` also if the run has an outcome."""
@@ -225,6 +252,10 @@ class Journal:
             found = self._connection.execute(f"SELECT count(*) FROM runs WHERE {_OLD}", _old(before, now))  # noqa: S608 - a constant
             return int(found.fetchone()[0])
 
+    def _wait_at_most(self, seconds: float) -> None:
+        with _Faults(self._path):
+            self._connection.execute(f"PRAGMA busy_timeout = {max(1, int(seconds * 1000))}")
+
     def _update(self, assignments: str, values: Mapping[str, Any], *, such: str = "true") -> bool:
         return self._commit(
             f"UPDATE runs SET {assignments}, change = {tables.NEXT}"  # noqa: S608 - constants
@@ -257,7 +288,11 @@ class Journal:
 
 
 def _create(path: Path, new_id: str | None) -> None:
-    """Make a complete journal aside and rename it: another process sees none or all of it."""
+    """Make a complete journal aside and give it its name: another process sees none or all of it.
+
+    It never takes the place of one that is there. A maker that dies between the last two steps leaves it a second name,
+    which nobody uses, and which goes when one is made anew.
+    """
     path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -272,7 +307,9 @@ def _create(path: Path, new_id: str | None) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(tables.SCHEMA)
             connection.execute("INSERT INTO meta VALUES ('id', ?)", (new_id or identifier(os.urandom(10)),))
-        new.rename(path)
+        with suppress(FileExistsError):  # it is there after all: a disk that fails shows nothing
+            path.hardlink_to(new)
+        new.unlink()
         sync_directory(path.parent)
     finally:
         os.close(directory)
@@ -295,7 +332,9 @@ class _Faults:
         if error is None:
             return
         if isinstance(error, sqlite3.Error):
-            raise StoreError(f"{self._path}: cannot use the journal: {error}") from None
+            passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING  # the rest of it is the extended code
+            kind_of = PassingError if passing else StoreError
+            raise kind_of(f"{self._path}: cannot use the journal: {error}") from None
         if isinstance(error, OSError):
             raise StoreError(f"{self._path}: cannot use the journal: {error.strerror or error}") from None
         if isinstance(error, ValueError | TypeError | msgspec.MsgspecError):

@@ -7,8 +7,10 @@ from contextlib import suppress
 def say(line: str) -> None:
     """Write a line to standard error. Whatever a peer put into it stays one line.
 
-    A log that is closed, full or read by nobody takes no line, and must not change what becomes of a run.
+    A log that is closed, on a full disk or left by its reader takes no line, and that must not change what becomes of a
+    run. One whose reader is there and does not read holds us up, once its pipe is full.
     """
-    with suppress(OSError, AttributeError):  # without a descriptor 2, Python has no sys.stderr
-        sys.stderr.write(" ".join(line.split()) + "\n")
-        sys.stderr.flush()
+    if sys.stderr is not None:  # there is none without a descriptor 2
+        with suppress(OSError):
+            sys.stderr.write(" ".join(line.split()) + "\n")
+            sys.stderr.flush()

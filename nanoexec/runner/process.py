@@ -1,4 +1,8 @@
-"""Which process is meant: a pid alone is used again, a pid with its start time and boot is not."""
+"""Which process is meant: a pid alone is used again, a pid with its start time and boot is not.
+
+To look at one takes a descriptor, and for a moment there may be none: that says nothing of the process. So whatever
+else keeps a look from being taken is raised as `OSError`, for the caller to look again.
+"""
 
 import os
 import signal
@@ -10,6 +14,7 @@ from nanoexec.model import Value
 _PROC: Final = Path("/proc")
 _ENOUGH: Final = 4096  # bytes; longer than either file that is read here
 _ZOMBIE: Final = "Z"
+_GONE: Final = (FileNotFoundError, ProcessLookupError)  # before the file was opened, or before it was read
 
 
 class Process(Value, frozen=True):
@@ -34,16 +39,16 @@ def boot_id() -> str:
 
 
 def this_process() -> Process:
-    """The caller."""
-    stat = stat_of(os.getpid())
-    return Process(boot=boot_id(), pid=os.getpid(), ticks=stat.ticks if stat else 0)
+    """The caller. Raises `OSError`."""
+    me = os.getpid()
+    return Process(boot=boot_id(), pid=me, ticks=parse_stat(_content(f"/proc/{me}/stat")).ticks)
 
 
 def stat_of(pid: int) -> Stat | None:
-    """The state of a process, None when there is none of that pid."""
+    """The state of a process, None when there is none of that pid. Raises `OSError`."""
     try:
         return parse_stat(_content(f"/proc/{pid}/stat"))
-    except OSError:
+    except _GONE:
         return None
 
 
@@ -54,7 +59,7 @@ def parse_stat(line: bytes) -> Stat:
 
 
 def lives(process: Process) -> bool:
-    """Whether that very process still runs. A zombie has done all that it will ever do."""
+    """Whether that very process still runs. A zombie has done all that it will ever do. Raises `OSError`."""
     if process.boot != boot_id():
         return False
     stat = stat_of(process.pid)
@@ -64,7 +69,7 @@ def lives(process: Process) -> bool:
 def send_signal(process: Process, number: signal.Signals, *, only_if_caught: bool = False) -> bool:
     """Signal that very process; False if it has gone, or has no handler and ``only_if_caught`` wants one.
 
-    The descriptor is opened first: what it names cannot become another process.
+    The descriptor is opened first: what it names cannot become another process. Raises `OSError`.
     """
     try:
         descriptor = os.pidfd_open(process.pid)
@@ -85,16 +90,21 @@ def _catches(pid: int, number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal (SigCgt of proc(5))."""
     try:
         status = _content(f"/proc/{pid}/status")
-    except OSError:
+    except _GONE:
         return False
     mask = next((line.split()[1] for line in status.splitlines() if line.startswith(b"SigCgt:")), b"0")
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def group_lives(group: int) -> bool:
-    """Whether a process group has a member that still runs."""
-    members = (stat_of(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit())
-    return any(stat.group == group and stat.state != _ZOMBIE for stat in members if stat)
+    """Whether a process group has a member that still runs. One that cannot be looked at may have: it keeps its grace,
+    and that ends.
+    """
+    try:
+        members = (stat_of(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit())
+        return any(stat.group == group and stat.state != _ZOMBIE for stat in members if stat)
+    except OSError:
+        return True
 
 
 def _content(file: str) -> bytes:

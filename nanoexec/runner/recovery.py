@@ -10,17 +10,21 @@ from nanoexec.runner.process import boot_id, lives
 def recover(journal: Journal, now: float) -> tuple[Run, ...]:
     """Finish every open run whose supervisor is gone. Raises `StoreError`.
 
-    A supervisor that ends its run at this very moment wins or loses the one transaction that may do it.
+    A supervisor that ends its run at this very moment wins or loses the one transaction that may do it. One that cannot
+    be looked at, because no descriptor is left, may live: whoever recovers next will see.
     """
-    boot = boot_id()
+    try:
+        boot = boot_id()
+        orphans = [open_ for open_ in journal.open_runs() if not lives(open_.supervisor)]
+    except OSError:
+        return ()
     return tuple(
         journal.finish(
             msgspec.structs.replace(
                 orphan.run, ended=now, outcome=Outcome.INTERRUPTED, reason=_what_is_known(orphan, boot)
             )
         )
-        for orphan in journal.open_runs()
-        if not lives(orphan.supervisor)
+        for orphan in orphans
     )
 
 
@@ -34,8 +38,8 @@ def _how(run: Run, boot: str) -> str:
         return (
             "the machine rebooted during the run" if run.started else "the machine rebooted before the command started"
         )
-    killed = f"its supervisor (pid {run.supervisor}) was killed"
+    gone = f"its supervisor (pid {run.supervisor}) is gone"  # killed, or told to end, or it failed: nobody saw
     if not run.started:
-        return f"{killed} before the command started"
+        return f"{gone}, and the command was not started"
     command = f"the command (pid {run.pid})" if run.pid else "the command"
-    return f"{killed}; {command} may still be running"
+    return f"{gone}; {command} may still be running"

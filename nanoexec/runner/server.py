@@ -31,6 +31,7 @@ from nanoexec.wire import stream
 from nanoexec.wire.runner import Rejected
 
 MAX_CHILDREN: Final = 256
+RESERVE: Final = 32  # more, for what starts nothing: when there is no room for runs, they are to be taken back
 RELOAD: Final = frozenset({signal.SIGHUP})
 _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 _RESPITE: Final = 0.2  # seconds without accepting, when the kernel has no more descriptors or memory to give
@@ -173,11 +174,12 @@ class Server:
             uid = _uid_of(connection)
             if not self._may_call(uid):
                 self._count("callers turned away", f"uid {uid} may not use the runner")
-            elif len(self._children) >= MAX_CHILDREN:
-                self._count("callers told to come back", f"{MAX_CHILDREN} runs and requests are going on")
+            elif len(self._children) >= MAX_CHILDREN + RESERVE:
+                self._count("callers told to come back", f"{len(self._children)} runs and requests are going on")
                 _tell_busy(connection)
-            else:
-                self._fork(lambda service: service.serve(connection))
+            else:  # what is asked for, only the child will know
+                busy = _busy() if len(self._children) >= MAX_CHILDREN else ""
+                self._fork(lambda service: service.serve(connection, busy))
 
     def _may_call(self, uid: int) -> bool:
         """Root, our own user, and the agent's, which may have been made after we started."""
@@ -276,8 +278,12 @@ def _agent_of(config: AgentConfig) -> int | None:
         return None
 
 
+def _busy() -> str:
+    return f"busy: {MAX_CHILDREN} runs are going on"
+
+
 def _tell_busy(connection: socket.socket) -> None:
     """The buffer of a new connection holds the line: the parent never waits."""
     connection.setblocking(False)
     with suppress(OSError):
-        connection.send(stream.encode(Rejected(reason=f"busy: {MAX_CHILDREN} runs are going on", final=False)))
+        connection.send(stream.encode(Rejected(reason=_busy(), final=False)))

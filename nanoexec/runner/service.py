@@ -3,19 +3,22 @@
 The agent may go away at any time. The run goes on; only the telling stops.
 """
 
+import math
 import select
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import msgspec
 
+from nanoexec import clock
 from nanoexec.actions import Catalog
 from nanoexec.config import AgentConfig, Paths
-from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError
-from nanoexec.model import EVERY_NODE, MAX_ACTIONS, MAX_REASON, Order, Run, Trigger
+from nanoexec.errors import ConfigError, NanoexecError, ProtocolError, RefusedError, StoreError, UnavailableError
+from nanoexec.model import EVERY_NODE, MAX_ACTIONS, MAX_REASON, Run, Trigger
 from nanoexec.runner.cancelling import cancel
 from nanoexec.runner.execution import execute
 from nanoexec.runner.journal import Journal
@@ -23,7 +26,7 @@ from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify, Work, check_meant, horizon, offers, requested, trigger_of, triggered_work
 from nanoexec.runner.recovery import recover
 from nanoexec.runner.stopping import Stop
-from nanoexec.runner.supervision import Clock, Supervision, refuse
+from nanoexec.runner.supervision import Clock, Supervision, TooLateError, refuse
 from nanoexec.settings import read_agent
 from nanoexec.wire import stream
 from nanoexec.wire.runner import (
@@ -45,8 +48,14 @@ MAX_BATCH: Final = 1000  # runs in one answer
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0  # seconds between looks at a run that another process supervises
 
 
+def _steady() -> float:
+    return clock.now().steady
+
+
 class Service(msgspec.Struct, frozen=True):
-    """What a child inherits from the parent's last look at the configuration. ``language`` is LANG for commands."""
+    """What a child inherits from the parent's last look at the configuration. ``language`` is LANG for commands, and
+    ``steady`` the clock of deadlines.
+    """
 
     paths: Paths
     config: AgentConfig
@@ -54,12 +63,18 @@ class Service(msgspec.Struct, frozen=True):
     verify: Verify
     language: str | None = None
     clock: Clock = time.time
+    steady: Clock = _steady
 
-    def serve(self, connection: socket.socket) -> None:
-        """Answer the one request of a connection. Raises `ProtocolError` for what is not a request."""
+    def serve(self, connection: socket.socket, busy: str = "") -> None:
+        """Answer the one request of a connection. ``busy``: why nothing can be started now, empty if it can.
+
+        Raises `ProtocolError` for what is not a request.
+        """
         request = read_request(connection)
-        if isinstance(request, Start):
-            self._start(connection, request.order)
+        if isinstance(request, Start) and busy:
+            _reject(connection, UnavailableError(busy), final=False)
+        elif isinstance(request, Start):
+            self._start(connection, request)
         elif isinstance(request, Cancel):
             self._cancel(connection, request)
         elif isinstance(request, Changes):
@@ -102,10 +117,10 @@ class Service(msgspec.Struct, frozen=True):
         except StoreError as error:
             _reject(connection, error, final=False)
 
-    def _start(self, connection: socket.socket, order: Order) -> None:
+    def _start(self, connection: socket.socket, request: Start) -> None:
         now = self.clock()
         try:
-            trigger = trigger_of(order, self.config, self.verify)
+            trigger = trigger_of(request.order, self.config, self.verify)
             self._check_meant(trigger)
             journal = self.open_journal()
             self._check_age(trigger, journal, now)
@@ -114,7 +129,7 @@ class Service(msgspec.Struct, frozen=True):
         except (ConfigError, StoreError) as error:  # once that is mended, the same order may run
             _reject(connection, error, final=False)
         else:
-            self._run(connection, journal, trigger, now)
+            self._run(connection, journal, trigger, now, partial(self._left, request.deadline))
 
     def _check_meant(self, trigger: Trigger) -> None:
         """Raises `RefusedError` for what was signed for others, `ConfigError` where nobody can tell. Without signers it
@@ -156,7 +171,13 @@ class Service(msgspec.Struct, frozen=True):
         except StoreError as error:
             _reject(connection, error, final=False)
 
-    def _run(self, connection: socket.socket, journal: Journal, trigger: Trigger, now: float) -> None:
+    def _left(self, deadline: float | None) -> float:
+        """For how many seconds more an order may be journaled. An older agent does not say."""
+        return math.inf if deadline is None else deadline - self.steady()
+
+    def _run(
+        self, connection: socket.socket, journal: Journal, trigger: Trigger, now: float, left: Callable[[], float]
+    ) -> None:
         run = requested(trigger, now)
         supervision: Supervision | None = None
         try:
@@ -167,8 +188,10 @@ class Service(msgspec.Struct, frozen=True):
             else:
                 with Stop() as stop:  # before the journal has the run: whoever finds it there may send the signal
                     supervision = self._supervision(journal, work, connection, stop)
-                    known = supervision.carry_out()
+                    known = supervision.carry_out(left)
             self._tell_to_the_end(connection, journal, known)
+        except TooLateError as error:  # by what the agent knew; it is called expired by what it knows now
+            _reject(connection, error, final=False)
         except StoreError as error:
             if supervision and supervision.admitted:
                 say(f"run {trigger.id} of {trigger.action}: {error}")

@@ -10,8 +10,10 @@ admission and has ended takes that outcome: its request was served. So any numbe
 more.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL, Signals
 from typing import Final
@@ -20,10 +22,10 @@ from msgspec.structs import replace
 
 from nanoexec.actions import Judge, OnBusy
 from nanoexec.duration import format_duration
-from nanoexec.errors import StoreError
+from nanoexec.errors import NanoexecError, StoreError
 from nanoexec.model import Cause, Outcome, Output, Run
-from nanoexec.runner.execution import Ending, Sink, execute
-from nanoexec.runner.journal import Journal
+from nanoexec.runner.execution import Ending, execute
+from nanoexec.runner.journal import Journal, PassingError
 from nanoexec.runner.lock import ActionLock
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Work
@@ -35,15 +37,23 @@ Clock = Callable[[], float]
 Perform = Callable[..., Ending]  # as `execute`
 _GLANCE: Final = 0.02  # seconds between two looks at who holds a lock
 _NAMELESS: Final = 5.0  # seconds after which a holder that is not in the journal is refused for all that
-_RETRIES: Final = (0.1, 1.0, 10.0, 60.0)  # seconds before saying again how a run ended
+_RETRIES: Final = (0.1, 1.0, 10.0, 60.0)  # seconds before saying again how a run ended; the last again and again
+
+
+def _for_ever() -> float:
+    return math.inf
+
+
+class TooLateError(NanoexecError):
+    """The order has expired, and the journal does not have it: nothing runs."""
 
 
 class Supervision:
     """One run. ``tell`` hears of it when it must wait and when it lasts; `carry_out` gives how it ended.
 
-    ``limit`` is how many bytes of output are kept; ``tee`` gets all of it. ``admitted`` says whether the journal has
-    the run as this process's own: if not, nothing has run and nothing will. ``perform`` executes the command. ``spare``
-    is asked once the lock is there: why the run is not needed any more, empty if it is.
+    ``limit`` is how many bytes of output are kept. ``admitted`` says whether the journal has the run as this process's
+    own: if not, nothing has run and nothing will. ``perform`` executes the command. ``spare`` is asked once the lock is
+    there: why the run is not needed any more, empty if it is. Raises `OSError`.
     """
 
     def __init__(
@@ -54,7 +64,6 @@ class Supervision:
         locks: Path,
         limit: int,
         tell: Callable[[Run], object],
-        tee: Sequence[Sink] = (),
         forward: Sequence[Signals] = (),
         perform: Perform = execute,
         spare: Callable[[], str] = lambda: "",
@@ -66,7 +75,6 @@ class Supervision:
         self._locks = locks
         self._limit = limit
         self._tell = tell
-        self._tee = tee
         self._forward = forward
         self._perform = perform
         self._spare = spare
@@ -75,13 +83,16 @@ class Supervision:
         me = this_process()
         self._ticks = me.ticks
         self._run = replace(work.run, boot=me.boot, supervisor=me.pid)
+        self._left: Clock = _for_ever
         self.admitted = False
 
-    def carry_out(self) -> Run:
+    def carry_out(self, left: Clock = _for_ever) -> Run:
         """The run once it has ended; or, for an id that the journal already has, that run as it is.
 
-        Raises `StoreError`.
+        ``left`` gives for how many seconds more it may be journaled; then it may wait for its turn as long as any.
+        Raises `StoreError`, `TooLateError`.
         """
+        self._left = left
         if not self._work.exclusive:
             return self._begin()
         with ActionLock(self._locks, self._run.action) as lock:
@@ -147,16 +158,21 @@ class Supervision:
 
     def _admit(self, run: Run) -> Run:
         """The run as the journal has it, which is another's if it was there before."""
-        known = self._journal.admit(run, self._ticks, self._work.expires)
-        self.admitted = known is None
-        return known or run
+        left = self._left()
+        if left > 0:
+            known = self._journal.admit(run, self._ticks, self._work.expires, within=left)
+            self.admitted = known is None
+            return known or run
+        if known := self._journal.find(run.id):
+            return known
+        raise TooLateError(f"trigger {run.id} expired before the runner came to it")
 
     def _execute(self, run: Run) -> Run:
         judge = Judge(self._work.manifest.outcome)
         try:
             ending = self._perform(
                 self._work.command,
-                sinks=(judge.feed, *self._tee),
+                sinks=(judge.feed,),
                 limit=self._limit,
                 lasting=self._lasts,
                 forward=self._forward,
@@ -202,16 +218,33 @@ class Supervision:
             self._tell(known or self._run)
 
     def _finish(self, run: Run) -> Run:
-        """Nobody else knows how it ended: try for a while, without the output, when a disk is full."""
+        """Nobody else knows how it ended: say it until the journal takes it, without the output, when a disk is full.
+
+        Who waits for the lock goes on waiting: it could not journal its own start. Only a journal that no waiting mends
+        is given up, for another may have taken its place, and its runs need the lock.
+        """
         ended = replace(run, ended=self._clock())
-        for delay in _RETRIES:
+        tries = 0
+        while True:
+            delay = _RETRIES[min(tries, len(_RETRIES) - 1)]
             try:
                 return self._journal.finish(ended)
             except StoreError as error:
+                if tries >= len(_RETRIES) and not isinstance(error, PassingError):
+                    raise
                 say(f"run {run.id} has ended ({ended.outcome}); saying so again in {format_duration(delay)}: {error}")
+            if not tries:
+                self._tell_that_it_is_known(run)
             self._pause(delay)
             ended = replace(ended, output=Output(size=run.output.size))
-        return self._journal.finish(ended)
+            tries += 1
+
+    def _tell_that_it_is_known(self, run: Run) -> None:
+        """Of a short run nothing was told so far: whoever waits for it must not think that it never started."""
+        with suppress(StoreError):
+            known = self._journal.find(run.id)
+            if known and known.outcome is None:
+                self._tell(known)
 
 
 def refuse(journal: Journal, run: Run, reason: str, *, expires: float, now: float) -> Run:

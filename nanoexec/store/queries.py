@@ -244,8 +244,8 @@ def _only_trigger(connection: sa.Connection, rows: sa.Select[Any], beginning: st
         except UsageError:
             raise error from None
     raise UsageError(
-        f"run {found.run.id} on {found.node} is of no trigger that this hub knows: only the node itself can stop it, and "
-        f"`nanoexec prove {found.run.id}` there tells all there is"
+        f"run {found.run.id} on {found.node} is of no trigger that this hub knows: only the node itself can stop it, "
+        f"and `nanoexec prove {found.run.id}` there tells all there is"
     )
 
 

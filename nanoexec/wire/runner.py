@@ -21,9 +21,14 @@ class Start(RunnerMessage, frozen=True, tag="start"):
     outcome: once it is journaled, if it must wait; once it has started, if it still runs after 250 ms; once it has
     ended. An order that is already in the journal is never started again: its record is told instead. An order that
     cannot be journaled is answered with `Rejected`.
+
+    ``deadline`` is the moment from which on it must not be started any more unless the journal has it, for it may have
+    expired: seconds of the clock that agent and runner share (CLOCK_BOOTTIME), which nobody sets and which goes on
+    while the machine sleeps. An older agent gives none.
     """
 
     order: Order
+    deadline: Moment | None = None
 
 
 class Cancel(RunnerMessage, frozen=True, tag="cancel-run"):

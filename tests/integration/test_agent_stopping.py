@@ -1,8 +1,9 @@
 """An agent that is told to stop stops, whatever happens to its link at that moment; one that is not told dials anew."""
 
 import asyncio
+import errno
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,11 @@ async def _no_reason() -> str:
     return ""
 
 
-def _agent(directory: Path, link: FailingLink) -> Agent:
+def _tell_nobody(_up: bool, _since: float, _why: str) -> None:  # noqa: FBT001 - the agent's signature
+    """What an agent tells of its link."""
+
+
+def _agent(directory: Path, link: FailingLink, tell_link: Callable[[bool, float, str], None] = _tell_nobody) -> Agent:
     return Agent(
         AgentCore(name="web1", verify=lambda _: None, cursor=Cursor()),
         transport=link,
@@ -53,18 +58,27 @@ def _agent(directory: Path, link: FailingLink) -> Agent:
         journal=directory / "journal.db",
         beacon=directory / "beacon",
         save=lambda: None,
-        tell_link=lambda _up, _since, _why: None,
+        tell_link=tell_link,
         now=clock.now,
         explain=_no_reason,
         jitter=random.Random(1),  # noqa: S311 - nothing secret
     )
 
 
-def test_an_agent_that_loses_its_link_dials_again_and_again(tmp_path: Path) -> None:
+def _out_of_descriptors(_up: bool, _since: float, _why: str) -> None:  # noqa: FBT001 - as above
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("tell_link", [_tell_nobody, _out_of_descriptors])
+def test_an_agent_that_loses_its_link_dials_again_and_again(
+    tmp_path: Path, tell_link: Callable[[bool, float, str], None]
+) -> None:
+    """Also one that cannot say so."""
+
     async def scene() -> None:
         link = FailingLink()
         link.lost.set()
-        serving = asyncio.ensure_future(_agent(tmp_path, link).serve())
+        serving = asyncio.ensure_future(_agent(tmp_path, link, tell_link).serve())
         async with asyncio.timeout(30):
             while link.dials < 3 and not serving.done():  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.05)

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,6 +273,41 @@ def test_a_line_whose_manifest_is_gone_is_restored_by_the_name_of_its_action(mac
         manifest.unlink()
     machine.cron("restore", "work", "--yes")
     assert machine.crontab.read_bytes() == machine.before
+
+
+OPENED = """
+import sys
+opened = []
+sys.addaudithook(lambda event, words: opened.append(str(words[0])) if event == "open" else None)
+from nanoexec.cli import main
+try:
+    main()
+finally:
+    print(*opened, sep="\\n", file=open(sys.stdin.read(), "w"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "crontab", "manifest"),
+    [
+        (("restore", "--all", "--plan"), 1, 0),
+        (("arm", "--all", "--plan"), 1, 0),
+        (("restore", "work", "--plan"), 2, 0),
+        (("status",), 2, 1),
+    ],
+)
+def test_no_crontab_and_no_manifest_is_read_that_need_not_be(
+    machine: Machine, words: tuple[str, ...], crontab: int, manifest: int
+) -> None:
+    """Each user's crontab is a call of crontab(1), a line in the log of the machine, and a minute if it hangs."""
+    machine.adopt("work", "--shadow", "--yes")
+    opened = machine.root / "opened"
+    python = [sys.executable, "-P", "-c", OPENED, *command(machine.root, "cron", *words)[4:]]
+    done = subprocess.run(python, input=str(opened), text=True, capture_output=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    seen = opened.read_text().splitlines()
+    files = (machine.crontab, machine.root / "etc/nanoexec/actions.d/work.toml")
+    assert [sum(each == str(file) for each in seen) for file in files] == [crontab, manifest]
 
 
 @pytest.mark.parametrize(

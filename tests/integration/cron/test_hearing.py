@@ -1,6 +1,7 @@
 """What the shell that cron started hears of the end of a command."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanoexec.crontab.adoption import SHELLS
+from nanoexec.model import Outcome
 from tests.support.cron import ScheduledNode, from_shell, start_shell
 from tests.support.runner import GATE, until
 
@@ -45,6 +47,24 @@ def test_a_background_child_that_keeps_the_output_open_is_heard_to_its_end(node:
     assert shell.wait(30) == 0
     node.let_go()
     assert shell.communicate() == (b"first\nlast\n", None)
+
+
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_a_command_that_cannot_start_is_over_whoever_takes_the_words(node: ScheduledNode, where: str) -> None:
+    shell = node.root / "sh"
+    shutil.copy("/bin/sh", shell)
+    node.install(f"import os; os.unlink({str(shell)!r})")
+    command = node.note()
+    done = subprocess.run(["/bin/sh", "-c", f'exec "$@" {where}', "sh", shell, "-c", command], check=False)
+    assert done.returncode == 126
+    (run,) = node.runs()
+    assert (run.outcome, run.reason) == (Outcome.FAILED, f"cannot start {shell}: No such file or directory")
+    assert node.notes == []
+
+
+def test_a_fault_that_nobody_can_be_told_of_has_its_status(node: ScheduledNode) -> None:
+    words = ["sh", "-c", 'exec "$@" 2>&-', "sh", node.launcher, "--scheduled"]
+    assert subprocess.run(words, check=False).returncode == 2
 
 
 @pytest.mark.parametrize("words", [["--scheduled", "probe"], ["--scheduled"], ["--nix", "--scheduled", "probe"]])

@@ -14,6 +14,7 @@ from nanoexec.crontab import own
 from nanoexec.crontab.adoption import adopted
 from nanoexec.crontab.lines import Kind, parse
 from nanoexec.crontab.plan import Plan
+from nanoexec.crontab.prefix import Prefix
 from nanoexec.crontab.scan import State, scan
 from nanoexec.crontab.status import status
 from nanoexec.errors import ConfigError, UsageError
@@ -180,6 +181,19 @@ def test_an_action_with_an_adopted_line_is_not_scheduled_twice(machine: Machine)
     with pytest.raises(UsageError, match=f"slaughter has an adopted line, {crontab}:1"):
         schedule(machine, "slaughter", "17 * * * *")
     assert not file(machine).exists()
+
+
+def test_what_a_user_has_written_like_an_adopted_line_keeps_nobody_from_a_schedule(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanoexec.crontab.scan.MACHINE", machine.root)
+    call = bytes(Prefix("slaughter", RUN)) + b"/sbin/slaughter\n"
+    machine.user("alice", b"* * * * * " + call)
+    machine.write("etc/crontab", b"* * * * * alice " + call)
+    assert schedule(machine, "slaughter", "17 * * * *") == "17 * * * *"
+    crontab = machine.user("root", b"* * * * * " + call)
+    with pytest.raises(UsageError, match=f"slaughter has an adopted line, {crontab}:1"):
+        schedule(machine, "slaughter", "17 * * * *")
 
 
 @pytest.mark.parametrize("foreign", [b"1 1 * * * root true\n", b"# mine\n", b"MAILTO=root\n", b"garbage\n"])

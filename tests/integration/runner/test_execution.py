@@ -4,11 +4,14 @@ import json
 import os
 import resource
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+import tty
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,6 @@ from nanoexec.model import Cause, Run
 from nanoexec.runner.command import Command, prepare
 from nanoexec.runner.execution import Ending, execute
 from nanoexec.runner.spawning import NotStartedError
-from nanoexec.runner.tee import Tee
 from tests.support.runner import ME, until
 from tests.support.somebody import NOBODY, as_user
 
@@ -120,32 +122,104 @@ def test_a_command_that_ends_when_asked_is_not_made_to_wait() -> None:
     assert time.monotonic() - start < 5
 
 
-@pytest.mark.parametrize("how", ["sink", "outlet"])
+def opened(kind: str) -> tuple[int, int]:
+    """Both ends of something that a command's output may go to: where it is read, and where it is written."""
+    if kind == "terminal":
+        return os.openpty()
+    if kind == "socket":
+        far, near = socket.socketpair()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        return far.detach(), near.detach()
+    return os.pipe()
+
+
+def rest(reader: int) -> bytes:
+    """What a reader still finds once nobody writes any more."""
+    found = b""
+    with suppress(OSError):  # EIO, of a terminal that nobody has any more
+        while chunk := os.read(reader, 1 << 16):
+            found += chunk
+    return found
+
+
 @pytest.mark.parametrize(
-    ("script", "status", "timed_out"),
+    ("kind", "room", "much"),  # much: more than it holds, not more than it and our own pipe
+    [("pipe", 32768, 100000), ("terminal", 4096, 60000), ("socket", 0, 60000)],
+)
+@pytest.mark.parametrize(
+    ("script", "timeout", "status", "timed_out"),
     [
-        ("while :; do echo more; done", -signal.SIGTERM, True),
-        ("trap '' TERM; while :; do echo more; done", -signal.SIGKILL, True),
-        ("head -c 100000 /dev/zero; exit 3", 3, False),  # more than the reader's pipe holds, not more than both
+        ("while :; do echo more; done", "0.5s", -signal.SIGTERM, True),
+        ("trap '' TERM; while :; do echo more; done", "0.5s", -signal.SIGKILL, True),
+        ("head -c MUCH /dev/zero; exit 3", "2s", 3, False),
     ],
 )
 def test_a_reader_who_does_not_read_keeps_no_command_beyond_its_time(
-    how: str,
-    script: str,
-    status: int,
-    timed_out: bool,  # noqa: FBT001 - a table
+    *, kind: str, room: int, much: int, script: str, timeout: str, status: int, timed_out: bool
 ) -> None:
-    reader, writer = os.pipe()
+    reader, writer = opened(kind)
     began = time.monotonic()
-    to_it: dict[str, Any] = {"sinks": [Tee(writer)]} if how == "sink" else {"sinks": [], "outlets": [writer]}
-    work = command(script, timeout="0.5s", kill_after="0.3s")
-    ending = execute(work, limit=65536, lasting=lambda _: None, **to_it)
+    work = command(script.replace("MUCH", str(much)), timeout=timeout, kill_after="0.3s")
+    ending = execute(work, sinks=(), limit=65536, lasting=lambda _: None, outlets=[writer])
     assert (ending.status, ending.timed_out) == (status, timed_out)
     assert time.monotonic() - began < 10
-    assert timed_out or ending.output.size == 100000, "all of it was read and judged"
+    assert timed_out or ending.output.size == much, "all of it was read and judged"
+    assert os.get_blocking(writer), "it is the caller's own"
     os.close(writer)
-    assert len(os.read(reader, 1 << 20)) > 32768, "what has room in a pipe was passed on"
+    assert len(rest(reader)) > room, "what there is room for was passed on"
     os.close(reader)
+
+
+CROWD = """
+import os, select, sys, time
+reader, writer = map(int, sys.argv[1:3])
+for _ in range(20):
+    if not os.fork():
+        while True:
+            os.write(writer, bytes(4096))
+until = time.monotonic() + float(sys.argv[3])
+print("here", flush=True)
+while time.monotonic() < until:
+    os.read(reader, 4096)
+    time.sleep(0.002)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
+def test_nor_does_a_reader_whom_others_write_to_at_the_same_moment(kind: str) -> None:
+    """Who was told that there is room finds it taken."""
+    reader, writer = opened(kind)
+    words = [sys.executable, "-c", CROWD, str(reader), str(writer), "0.5"]
+    others = subprocess.Popen(words, stdout=subprocess.PIPE, pass_fds=(reader, writer), start_new_session=True)
+    try:
+        assert others.stdout
+        assert others.stdout.read(4) == b"here"
+        began = time.monotonic()
+        work = command("while :; do echo more; done", timeout="0.8s", kill_after="0.3s")
+        ending = execute(work, sinks=(), limit=1024, lasting=lambda _: None, outlets=[writer])
+        assert ending.timed_out
+        assert time.monotonic() - began < 5
+    finally:
+        os.killpg(others.pid, signal.SIGKILL)
+        others.communicate()
+        os.close(writer)
+        os.close(reader)
+
+
+@pytest.mark.parametrize("more", ["", "; sleep 0.5"])  # not to be told as lasting, and told
+def test_a_command_that_ends_while_its_output_waits_for_a_reader_has_lasted_until_then(more: str) -> None:
+    reader, writer = os.pipe()
+    late = subprocess.Popen(["sh", "-c", "sleep 2; wc -c"], stdin=reader, stdout=subprocess.PIPE)
+    os.close(reader)
+    zombies: list[bool] = []
+    work = command(f"head -c 120000 /dev/zero{more}")
+    ending = execute(work, sinks=(), limit=1024, lasting=lambda pid: zombies.append(gone(pid)), outlets=[writer])
+    os.close(writer)
+    assert late.communicate() == (b"120000\n", None)
+    assert ending.output.size == 120000, "what was still in our own pipe by then was read"
+    assert ending.duration < 1.8
+    assert True not in zombies
 
 
 def test_a_daemon_that_keeps_the_output_is_left_alone_and_never_meets_a_broken_pipe(tmp_path: Path) -> None:
@@ -295,20 +369,56 @@ def _peak() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
-@pytest.mark.parametrize("left", range(8))
-def test_with_few_descriptors_left_a_command_is_run_to_its_end_or_not_started(left: int) -> None:
+@pytest.mark.parametrize("outlets", [0, 1, 2])
+@pytest.mark.parametrize("left", range(10))
+def test_with_few_descriptors_left_a_command_is_run_to_its_end_or_not_started(left: int, outlets: int) -> None:
     """Whatever else could be raised would leave a run in the journal that nobody answers for."""
+    ends = [os.pipe() for _ in range(outlets)]
     highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = [os.open("/", os.O_PATH) for _ in range(highest)]  # no gaps below
-    ready = command("exit 7")
+    ready = command("echo said; exit 7")
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(spare) + 1 + left, before[1]))
-        status: int | str = execute(ready, sinks=(), limit=1024, lasting=lambda _: None).status
+        to = [writer for _, writer in ends]
+        status: int | str = execute(ready, sinks=(), limit=1024, lasting=lambda _: None, outlets=to).status
     except NotStartedError as error:
         status = str(error)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for descriptor in spare:
+        for descriptor in (*spare, *(writer for _, writer in ends)):
             os.close(descriptor)
+    heard = b"".join(rest(reader) for reader, _ in ends)
+    for reader, _ in ends:
+        os.close(reader)
+    assert heard == (b"said\n" if outlets and status == 7 else b"")
     assert status in (7, "cannot start /usr/bin/sh: Too many open files", "cannot start /bin/sh: Too many open files")
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_what_may_not_be_opened_anew_is_passed_on_to_all_the_same(kind: str) -> None:
+    """After a change of user, say: the pipe is still that of the one before."""
+    reader, writer = opened(kind)
+    tty.setraw(writer) if kind == "terminal" else None
+    as_nobody = command("seq 200", user="nobody")
+
+    def is_passed_on() -> bool:
+        with pytest.raises(PermissionError):
+            os.open(f"/proc/self/fd/{writer}", os.O_WRONLY)
+        return execute(as_nobody, sinks=(), limit=1024, lasting=lambda _: None, outlets=[writer]).status == 0
+
+    assert as_user(NOBODY, is_passed_on)
+    os.close(writer)
+    assert rest(reader) == "".join(f"{number}\n" for number in range(1, 201)).encode()
+    os.close(reader)
+
+
+def test_the_other_side_of_a_terminal_is_not_opened_anew() -> None:
+    """That would be another terminal."""
+    keeper, end = os.openpty()
+    tty.setraw(end)
+    execute(command("echo typed"), sinks=(), limit=1024, lasting=lambda _: None, outlets=[keeper])
+    assert os.read(end, 100) == b"typed\n"
+    os.close(keeper)
+    os.close(end)

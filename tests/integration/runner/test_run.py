@@ -8,13 +8,14 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from nanoexec.errors import StoreError
 from nanoexec.model import Cause, Outcome
 from nanoexec.run.local import caller, check_owner, parse
+from nanoexec.runner.log import say
 from tests.support.runner import GATE, Node, until
 from tests.support.somebody import NOBODY, as_user
 
@@ -24,10 +25,8 @@ pytestmark = pytest.mark.node
 def begin(node: Node, *words: str, **keys: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
-        **keys,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | keys,
     )
 
 
@@ -211,6 +210,11 @@ def test_words_that_nobody_can_take_change_neither_run_nor_status(node: Node, wh
         assert {found.outcome for found in journal.changes(0, 10)[0]} == {Outcome.FAILED}
 
 
+def test_a_fault_in_what_is_to_be_said_is_not_taken_for_one_of_the_log() -> None:
+    with pytest.raises(AttributeError):
+        say(cast("str", None))
+
+
 def test_a_killed_nanoexec_run_is_interrupted_at_the_next_run(node: Node) -> None:
     node.action("last", GATE, on_busy="refuse")
     first = begin(node, "last")
@@ -222,6 +226,12 @@ def test_a_killed_nanoexec_run_is_interrupted_at_the_next_run(node: Node) -> Non
     with node.journal() as journal:
         outcomes = {found.outcome for found in journal.changes(0, 10)[0]}
     assert outcomes == {Outcome.INTERRUPTED, Outcome.SUCCEEDED}
+
+
+def test_a_daemon_that_keeps_the_output_keeps_no_reader_waiting(node: Node) -> None:
+    node.action("start", f"setsid sh -c '{GATE}; echo late' & echo started")
+    assert run(node, "start") == (0, "started\n", "")
+    node.let_go()
 
 
 def test_a_reader_who_goes_away_does_not_end_the_run(node: Node) -> None:
@@ -236,6 +246,22 @@ def test_a_reader_who_goes_away_does_not_end_the_run(node: Node) -> None:
     assert only_run(node).output.size == 588895
 
 
+@pytest.mark.parametrize("words_too", [False, True])
+def test_a_terminal_that_shows_nothing_more_keeps_no_run_beyond_its_time(node: Node, *, words_too: bool) -> None:
+    """Somebody has pressed Ctrl-S, or closed a lid."""
+    node.action("loud", "while :; do echo more; done", more='timeout = "0.5s"\nkill_after = "0.3s"')
+    keeper, end = os.openpty()
+    process = begin(node, "loud", stdout=end, **{"stderr": end} if words_too else {})
+    os.close(end)
+    try:
+        said = process.communicate(timeout=20)[1]
+    finally:
+        os.close(keeper)
+        process.wait(20)
+    assert process.returncode == 124
+    assert words_too or "loud: timed-out: timed out after 500ms" in said
+
+
 def test_a_reader_behind_a_descriptor_that_does_not_block_gets_everything(node: Node) -> None:
     """Such as a terminal that another program has left so."""
     node.action("talk", "seq 100000; echo end >> $LEDGER")
@@ -248,6 +274,35 @@ def test_a_reader_behind_a_descriptor_that_does_not_block_gets_everything(node: 
     with os.fdopen(reader, "rb") as output:
         assert len(output.read()) == 588895
     assert process.wait(30) == 0
+
+
+CROWD = """
+import os, select, sys
+poller = select.poll()
+poller.register(1, select.POLLOUT)
+os.fork()
+os.fork()
+while not os.path.exists(sys.argv[1]):
+    poller.poll()
+    try:
+        os.write(1, bytes(4096))
+    except BlockingIOError:
+        pass
+"""
+
+
+def test_where_others_write_to_it_at_the_same_moment_it_gets_everything_too(node: Node) -> None:
+    node.action("talk", "seq 300000; touch $LEDGER.end")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    words = [sys.executable, "-m", "nanoexec.run", "--root", str(node.root), "talk"]
+    others = [sys.executable, "-c", CROWD, f"{node.ledger}.end"]
+    processes = [subprocess.Popen(each, stdout=writer) for each in (words, others)]
+    os.close(writer)
+    heard = b"".join(chunk.replace(b"\0", b"") for chunk in iter(lambda: os.read(reader, 1 << 16), b""))
+    os.close(reader)
+    assert [process.wait(30) for process in processes] == [0, 0]
+    assert heard == b"".join(b"%d\n" % number for number in range(1, 300001))
 
 
 def test_a_missing_or_faulty_agent_toml_does_not_stop_the_work(node: Node) -> None:

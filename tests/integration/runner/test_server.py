@@ -8,16 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from nanoexec import clock
 from nanoexec.model import MAX_ACTIONS, Order, Outcome
 from nanoexec.runner.listening import bind
+from nanoexec.runner.process import stat_of
 from nanoexec.runner.stopping import STOP
 from nanoexec.wire import stream
-from nanoexec.wire.runner import Changed, Changes, Describe, Described, Rejected, Start, Told
+from nanoexec.wire.runner import Cancel, Changed, Changes, Describe, Described, Rejected, Start, Told
 from tests.support.runner import GATE, ME, Conversation, Node, make_order, until
 from tests.support.somebody import NOBODY, as_user
 
@@ -31,6 +33,11 @@ def supervisor_of(node: Node, identity: str) -> int:
     run = until(lambda: (found := node.find(identity)) and found.pid and found, "the run has a pid")
     assert run.supervisor != node.runner.pid
     return int(run.supervisor)
+
+
+def wait_for_end(pid: int) -> None:
+    """Its connections are closed a moment before it is a zombie: until then it lives."""
+    until(lambda: (stat := stat_of(pid)) is None or stat.state == "Z", f"{pid} is gone")
 
 
 # What is told
@@ -102,10 +109,11 @@ def test_a_run_whose_supervisor_is_killed_is_interrupted_and_never_runs_again(no
     supervisor = supervisor_of(node, ID)
     os.kill(supervisor, signal.SIGKILL)
     conversation.rest()
+    wait_for_end(supervisor)
     (changed,) = node.ask(Changes(journal="", after=0)).rest()
     (run,) = changed.runs
     assert run.outcome is Outcome.INTERRUPTED
-    assert run.reason == f"its supervisor (pid {supervisor}) was killed; the command (pid {pid}) may still be running"
+    assert run.reason == f"its supervisor (pid {supervisor}) is gone; the command (pid {pid}) may still be running"
     assert node.carry_out("last", id=ID) == run
     assert node.notes == [str(pid)]
     node.let_go()
@@ -122,6 +130,7 @@ def test_what_the_runner_obeys_ends_a_supervisor(node: Node, number: signal.Sign
     for conversation, supervisor in ((second, second.run().supervisor), (first, holder)):
         os.kill(supervisor, number)
         conversation.rest()
+        wait_for_end(supervisor)
     (changed,) = node.ask(Changes(journal="", after=0)).rest()
     assert {run.id: run.outcome for run in changed.runs} == dict.fromkeys((ID, OTHER), Outcome.INTERRUPTED)
     assert len(node.notes) == 1
@@ -131,6 +140,7 @@ def test_what_the_runner_obeys_ends_a_supervisor(node: Node, number: signal.Sign
 def test_a_call_to_stop_a_run_that_reaches_the_runner_itself_is_nothing_to_it(node: Node) -> None:
     node.action("note", "echo ran >> $LEDGER")
     runner = node.start()
+    assert node.ask(Describe()).rest(), "it serves, and so it has its handlers"
     os.kill(runner.pid, STOP)
     assert node.carry_out("note").outcome is Outcome.SUCCEEDED
     assert runner.poll() is None
@@ -164,7 +174,9 @@ def test_being_asked_what_there_is_settles_the_runs_that_nobody_answers_for(node
     node.action("last", GATE)
     node.start()
     node.begin("last", id=ID).run()
-    os.kill(supervisor_of(node, ID), signal.SIGKILL)
+    supervisor = supervisor_of(node, ID)
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for_end(supervisor)
     assert node.ask(Describe()).rest()
     assert node.ended(ID).outcome is Outcome.INTERRUPTED
     node.let_go()
@@ -224,6 +236,120 @@ def test_a_node_whose_clock_is_years_ahead_runs_what_is_triggered_and_nothing_tw
     node.start()  # and it forgets what is old
     assert node.carry_out("note", id=ID, issued=issued, expires=issued + 60).outcome is Outcome.SUCCEEDED
     assert len(node.notes) == 3
+
+
+# Not after its expiry
+
+
+def boot_time() -> float:
+    return clock.now().steady
+
+
+def test_an_order_that_the_runner_comes_to_after_its_deadline_does_not_start_and_may_come_again(node: Node) -> None:
+    """It lay in the socket's queue meanwhile: the runner was stopped, or is being started."""
+    node.action("note", "echo ran >> $LEDGER")
+    runner = node.start()
+    runner.send_signal(signal.SIGSTOP)
+    try:
+        deadline = boot_time() + 0.3
+        conversation = node.ask(Start(order=make_order("note", id=ID), deadline=deadline))
+        until(lambda: boot_time() > deadline, "it has expired")
+    finally:
+        runner.send_signal(signal.SIGCONT)
+    (reply,) = conversation.rest()
+    assert reply == Rejected(reason=f"trigger {ID} expired before the runner came to it", final=False)
+    with node.journal() as journal:
+        assert journal.changes(0, 10) == ((), False)
+    (told,) = node.ask(Start(order=make_order("note", id=ID), deadline=boot_time() + 60)).rest()
+    assert (told.run.outcome, node.notes) == (Outcome.SUCCEEDED, ["ran"]), "the hub's clock was set back"
+
+
+def test_what_the_journal_has_is_told_whatever_the_deadline(node: Node) -> None:
+    node.action("note", "echo ran >> $LEDGER")
+    node.start()
+    first = node.carry_out("note", id=ID)
+    (again,) = node.ask(Start(order=make_order("note", id=ID), deadline=boot_time() - 1)).rest()
+    assert (again.run, node.notes) == (first, ["ran"])
+
+
+def test_an_order_that_waits_for_its_turn_was_taken_in_time_and_starts_after_its_deadline(node: Node) -> None:
+    node.action("last", GATE, on_busy="wait")
+    node.start()
+    first = node.begin("last")
+    first.run()
+    deadline = boot_time() + 2
+    second = node.ask(Start(order=make_order("last"), deadline=deadline))
+    assert second.run().started is None
+    late = node.ask(Start(order=make_order("last"), deadline=boot_time() - 0.1))
+    assert isinstance(late.next(), Rejected)
+    until(lambda: boot_time() > deadline, "it has expired")
+    node.let_go()
+    assert second.rest()[-1].run.outcome is Outcome.SUCCEEDED
+    first.rest()
+    assert len(node.notes) == 2
+
+
+def test_a_busy_journal_keeps_no_order_beyond_its_deadline(node: Node) -> None:
+    node.action("note", "echo ran >> $LEDGER")
+    node.start()
+    node.carry_out("note")
+    with node.journal() as journal:
+        journal._connection.execute("BEGIN IMMEDIATE")  # somebody forgets what is old, on a slow disk
+        deadline = boot_time() + 0.3
+        conversation = node.ask(Start(order=make_order("note", id=ID), deadline=deadline))
+        until(lambda: boot_time() > deadline + 0.3, "it has expired")
+        journal._connection.execute("ROLLBACK")
+    (reply,) = conversation.rest()
+    assert isinstance(reply, Rejected)
+    assert (reply.final, node.notes) == (False, ["ran"])
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(node: Node) -> Iterator[Path]:
+    """The journal lies on a disk of its own, which a command can fill."""
+    place = node.paths.journal.parent
+    place.mkdir(parents=True)
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=711", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mounting, check=False, capture_output=True).returncode != 0:
+        pytest.skip("a small disk cannot be mounted here")
+    node.action("fill", f"head -c 1000000 /dev/zero > {place}/rest 2>/dev/null; echo $$ >> $LEDGER; exit 0")
+    node.start(prelude="import nanoexec.runner.supervision as s; s._RETRIES = (0.05, 0.1)")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_run_that_ended_on_a_full_disk_is_told_as_it_ended_once_there_is_room(node: Node, small_disk: Path) -> None:
+    conversation = node.begin("fill", id=ID)
+    told = conversation.run()
+    assert (told.outcome, bool(told.started)) == (None, True), "or it would be taken for one that never started"
+    for _ in range(10):
+        node.logged(f"run {ID} has ended (succeeded); saying so again in 100ms")
+        node._lines.clear()
+        (changed,) = node.ask(Changes(journal="", after=0)).rest()  # and recovers, if it may
+        assert [run.outcome for run in changed.runs] == [None]
+    (small_disk / "rest").unlink()
+    (last,) = conversation.rest()
+    assert (last.run.outcome, last.run.status) == (Outcome.SUCCEEDED, 0)
+    assert last.run == node.find(ID)
+    node.action("fill", "true")
+    assert node.carry_out("fill").outcome is Outcome.SUCCEEDED, "and the action is free again"
+
+
+def test_who_waits_for_room_on_a_disk_ends_when_told_to_and_nothing_is_guessed(node: Node, small_disk: Path) -> None:
+    conversation = node.begin("fill", id=ID)
+    supervisor = conversation.run().supervisor
+    node.logged(f"run {ID} has ended (succeeded); saying so again in 100ms")
+    os.kill(supervisor, signal.SIGTERM)
+    assert conversation.rest() == []
+    wait_for_end(supervisor)
+    (small_disk / "rest").unlink()
+    (changed,) = node.ask(Changes(journal="", after=0)).rest()
+    (run,) = changed.runs
+    assert run.outcome is Outcome.INTERRUPTED
+    assert run.reason == f"its supervisor (pid {supervisor}) is gone; the command may still be running"
 
 
 # The node decides
@@ -696,21 +822,59 @@ def test_a_caller_who_is_neither_root_nor_the_agent_is_turned_away(node: Node) -
     assert node.notes == ["ran"]
 
 
-def test_one_too_many_is_told_to_come_back(node: Node) -> None:
-    node.action("last", GATE, on_busy="wait")
-    node.start(prelude="import nanoexec.runner.server as s; s.MAX_CHILDREN = 2")
+def filled(node: Node) -> tuple[Conversation, Conversation]:
+    """Two runs of which one waits, where there is room for two."""
 
     def taken() -> Conversation | None:  # those who came while it started may still be there
         conversation = node.begin("last")
         return conversation if isinstance(conversation.next(), Told) else None
 
-    first, second = until(taken), until(taken)
-    (reply,) = node.ask(Describe()).rest()
+    return until(taken), until(taken)
+
+
+def test_one_too_many_is_told_to_come_back(node: Node) -> None:
+    node.action("last", GATE, on_busy="wait")
+    node.start(prelude="import nanoexec.runner.server as s; s.MAX_CHILDREN = 2")
+    first, second = filled(node)
+    order = Start(order=make_order("last", id=ID))
+    (reply,) = node.ask(order).rest()
     assert reply == Rejected(reason="busy: 2 runs are going on", final=False)
+    assert node.find(ID) is None
     node.let_go()
     first.rest()
     second.rest()
+    until(lambda: isinstance(node.ask(order).rest()[-1], Told))
+
+
+def test_a_full_runner_still_takes_runs_back_and_tells_what_it_has(node: Node) -> None:
+    node.action("last", GATE, on_busy="wait")
+    node.start(prelude="import nanoexec.runner.server as s; s.MAX_CHILDREN = 2")
+    first, second = filled(node)
+    (changed,) = node.ask(Changes(journal="", after=0)).rest()
+    assert [run.outcome for run in changed.runs] == [None, None]
+    assert isinstance(node.ask(Describe()).rest()[0], Described)
+    wish = {"action": "last", "expires": time.time() + 60, "issuer": "alice", "by": "bob"}
+    for run in reversed(changed.runs):
+        (*_, last) = node.ask(Cancel(trigger=run.id, **wish)).rest()
+        assert (last.run.id, last.run.outcome) == (run.id, Outcome.CANCELLED)
+    assert first.rest()[-1].run.outcome is Outcome.CANCELLED
+    second.rest()
+    until(lambda: isinstance(node.begin("last").next(), Told))
+    node.let_go()
+
+
+def test_what_is_kept_free_for_those_has_an_end_too(node: Node) -> None:
+    node.action("last", GATE, on_busy="wait")
+    node.start(prelude="import nanoexec.runner.server as s; s.MAX_CHILDREN, s.RESERVE = 2, 1")
+    first, second = filled(node)
+    silent = node.ask(b"")
+    until(lambda: node.ask(Describe()).rest() == [Rejected(reason="busy: 2 runs are going on", final=False)])
+    node.logged("callers told to come back so far")
+    silent.close()
     until(lambda: isinstance(node.ask(Describe()).rest()[0], Described))
+    node.let_go()
+    first.rest()
+    second.rest()
 
 
 def test_out_of_descriptors_it_rests_and_lives_on(node: Node) -> None:

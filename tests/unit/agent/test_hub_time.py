@@ -126,6 +126,24 @@ def test_an_order_is_not_run_late_after_a_slow_answer() -> None:
     assert expired(core, 20.0) == ["the hub did not say in time that it had not expired"]
 
 
+def test_the_runner_is_told_when_an_order_has_expired_by_the_latest_time_that_it_may_be_at_the_hub() -> None:
+    core = core_of()
+    core.connected(at(0))
+    slow_welcome(core, 0.0, 20.0, hub=0.0, offers=(offer(lifetime=30.0),))  # it was 20 when this was read, or 0
+    assert [order.deadline for order in core.orders_due(at(21))] == [30.0]
+
+
+def test_an_order_that_the_runner_found_late_is_handed_over_again_if_the_hubs_clock_was_set_back() -> None:
+    core = welcomed(offers=(offer(lifetime=10.0),))
+    assert [order.deadline for order in core.orders_due(at(5))] == [10.0]
+    core.tick(at(9))
+    greet(core, 9.0, time=HUB - 11)
+    core.rejected(id_of("t1"), "it expired before the runner came to it", at(11), final=False)
+    assert core.orders_due(at(11)) == []
+    assert [order.deadline for order in core.orders_due(at(12))] == [30.0]
+    assert expired(core, 12.0) == []
+
+
 def test_the_hub_is_asked_once_a_second_at_most() -> None:
     core = welcomed(offers=(offer(lifetime=10.0),))
     questions = []

@@ -191,6 +191,22 @@ def test_an_order_that_the_runner_is_just_taking_is_not_given_up() -> None:
     assert said(core) == [network.Report(runs=(run(),))]
 
 
+def test_an_order_that_the_runner_came_to_too_late_is_given_up_once() -> None:
+    core = welcomed()
+    take(core, offer("t1", lifetime=10.0))
+    assert [order.deadline for order in core.orders_due(at(9))] == [10.0]
+    greet(core, 9.0)
+    assert core.orders_due(at(14)) == []
+    assert said(core, 14.0) == [], "perhaps it runs, and that was not told yet"
+    core.rejected(id_of("t1"), "it expired before the runner came to it", at(14), final=False)
+    for seconds in (14.0, 14.5, 14.9):
+        assert core.orders_due(at(seconds)) == []
+        beacon(core, seconds)
+    assert said(core, 14.9) == [ack("t1", S.EXPIRED, "it expired before the runner came to it")]
+    take(core, offer("t2", lifetime=60.0), seconds=14.9)
+    assert [order.id for order in core.orders_due(at(14.9))] == [id_of("t2")]
+
+
 def test_an_order_survives_the_loss_of_the_link() -> None:
     core = welcomed()
     take(core, offer("t1"))

@@ -1,8 +1,11 @@
+import os
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,12 @@ from msgspec.structs import replace
 
 from nanoexec.errors import StoreError
 from nanoexec.model import Outcome, Output, Run
+from nanoexec.runner import process, recovery
 from nanoexec.runner.glance import Glance
 from nanoexec.runner.journal import MAX_BATCH_BYTES, Journal
-from nanoexec.runner.process import this_process
+from nanoexec.runner.process import boot_id, this_process
 from nanoexec.runner.recovery import recover
-from tests.support.runner import a_run
+from tests.support.runner import a_run, no_descriptors
 
 pytestmark = pytest.mark.node
 ID = "0123456789abcdef"
@@ -54,6 +58,26 @@ def test_an_id_is_admitted_once_and_the_first_run_is_given_back(journal: Journal
     run = a_run()
     assert admit(journal, run) is None
     assert admit(journal, replace(run, by="mallory", started=5.0)) == replace(run, change=1, admitted=1)
+
+
+class Overtaken(Journal):
+    """Between two looks at the file, another process forgets all that it holds."""
+
+    def _commit(self, statement: str, values: Mapping[str, Any]) -> bool:
+        changed = super()._commit(statement, values)
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as other:
+            other.execute("DELETE FROM runs")
+        return changed
+
+
+def test_a_run_that_is_forgotten_the_moment_it_comes_again_is_not_taken_for_admitted(
+    journal: Journal, path: Path
+) -> None:
+    run = a_run()
+    admit(journal, run)
+    with Overtaken.open(path) as overtaken, pytest.raises(StoreError, match=f"run {run.id} was forgotten just now"):
+        admit(overtaken, run)
+    assert journal.find(run.id) is None
 
 
 def test_an_admitted_run_is_on_disk_for_another_process_and_synchronous_is_full(journal: Journal, path: Path) -> None:
@@ -172,6 +196,55 @@ def test_a_half_made_journal_of_a_maker_that_crashed_is_in_nobodys_way(path: Pat
         assert admit(journal, a_run()) is None
 
 
+CRASHING = """
+import os, signal, sys
+from pathlib import Path
+from nanoexec.runner.journal import Journal
+name, when = sys.argv[2:4]
+real, left = getattr(os, name), int(sys.argv[4])
+def call(*given, **more):
+    global left
+    left -= 1
+    if not left and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        return real(*given, **more)
+    finally:
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+setattr(os, name, call)
+Journal.open(Path(sys.argv[1]), "crashed")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("name", "number"), [("unlink", 1), ("open", 2), ("link", 1), ("unlink", 2), ("fsync", 1)])
+def test_a_maker_that_crashed_anywhere_leaves_none_or_all_of_a_journal(
+    path: Path, name: str, number: int, when: str
+) -> None:
+    words = [sys.executable, "-c", CRASHING, path, name, when, str(number)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    made = path.exists()
+    with Journal.open(path, ID) as journal:
+        assert journal.id == ("crashed" if made else ID)
+        assert admit(journal, a_run()) is None
+    with Journal.open(path, "another") as journal:
+        assert len(journal.changes(0, 9)[0]) == 1
+
+
+def test_a_journal_that_a_failing_disk_did_not_show_is_not_replaced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run()
+    with Journal.open(path, ID) as journal:
+        admit(journal, run)
+    monkeypatch.setattr(os.path, "exists", lambda _: False)  # what it makes of EIO
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    with Journal.open(path, "another") as journal:
+        assert (journal.id, journal.find(run.id)) == (ID, replace(run, change=1, admitted=1))
+    assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db"]
+
+
 def test_what_a_process_committed_before_it_was_killed_is_there_and_the_journal_works_on(path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from nanoexec.model import *; "
@@ -265,7 +338,8 @@ def test_a_clock_far_ahead_makes_nothing_be_forgotten_that_can_come_again(journa
     for run, expires in ((a_run(), 1 * day), (a_run(), 29 * day), (a_run(), 0.0)):
         admit(journal, run, expires)
         journal.finish(succeeded(run))
-    assert journal.prune(10_000 * day, now=10_000 * day + KEPT) == 0  # set right again, the hub may offer the first one once more
+    # Set right again, the hub may offer the first one once more.
+    assert journal.prune(10_000 * day, now=10_000 * day + KEPT) == 0
     later = a_run()
     admit(journal, later, 62 * day)
     journal.finish(succeeded(later, change=0))
@@ -355,11 +429,27 @@ def test_recovery_ends_the_runs_whose_supervisor_is_gone_and_says_what_is_known(
     recovered = {run.id: run for run in recover(journal, 500.0)}
     assert {run.outcome for run in recovered.values()} == {Outcome.INTERRUPTED}
     assert recovered[rebooted.id].reason == "the machine rebooted during the run"
-    supervisor = f"its supervisor (pid {me.pid}) was killed"
+    supervisor = f"its supervisor (pid {me.pid}) is gone"
     assert recovered[killed.id].reason == f"{supervisor}; the command (pid 124) may still be running"
-    assert recovered[waiting.id].reason == f"{supervisor} before the command started"
+    assert recovered[waiting.id].reason == f"{supervisor}, and the command was not started"
     assert alive.id not in recovered
     assert recover(journal, 501.0) == ()
+
+
+def test_recovery_leaves_for_later_what_nobody_can_look_at_now(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive, orphan = a_run(started=1.0), a_run(started=1.0)
+    admit(journal, alive)
+    journal.admit(orphan, this_process().ticks - 1)
+    boot = boot_id()
+    with no_descriptors():
+        assert recover(journal, 500.0) == ()
+        for module in (process, recovery):
+            monkeypatch.setattr(module, "boot_id", lambda: boot)  # the last descriptor went right after that look
+        assert recover(journal, 500.0) == ()
+    assert [run.id for run in recover(journal, 500.0)] == [orphan.id]
+    assert journal.find(alive.id).outcome is None
 
 
 def test_last_and_running_find_the_run_by_its_action(journal: Journal) -> None:

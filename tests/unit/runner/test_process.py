@@ -1,11 +1,14 @@
 import os
 import select
+import signal
 import subprocess
 
 import pytest
 from msgspec.structs import replace
 
-from nanoexec.runner.process import group_lives, lives, parse_stat, stat_of, this_process
+from nanoexec.runner import process as looking
+from nanoexec.runner.process import boot_id, group_lives, lives, parse_stat, send_signal, stat_of, this_process
+from tests.support.runner import no_descriptors
 
 pytestmark = pytest.mark.node
 
@@ -50,3 +53,51 @@ def test_a_group_lives_as_long_as_a_member_runs() -> None:
     os.close(pidfd)
     assert not group_lives(leader.pid)
     leader.wait()
+
+
+# Nobody can look: the machine has no descriptor left for a moment, and the next look may have one
+
+
+@pytest.fixture
+def boot_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last descriptor went between two files: the first of them was read."""
+    boot = boot_id()
+    monkeypatch.setattr(looking, "boot_id", lambda: boot)
+
+
+@pytest.mark.usefixtures("boot_is_known")
+def test_a_process_that_cannot_be_looked_at_is_not_said_to_be_gone() -> None:
+    me = this_process()
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        lives(me)
+
+
+@pytest.mark.usefixtures("boot_is_known")
+def test_a_caller_that_cannot_be_looked_at_gets_no_made_up_start() -> None:
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        this_process()
+
+
+def test_a_signal_is_not_said_to_be_unknown_where_nobody_can_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = this_process()
+    descriptor = os.pidfd_open(me.pid)  # it got the last one
+    monkeypatch.setattr(os, "pidfd_open", lambda _: descriptor)
+    monkeypatch.setattr(looking, "lives", lambda _: True)
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        send_signal(me, signal.SIGUSR1, only_if_caught=True)
+
+
+def test_a_group_that_cannot_be_looked_at_has_its_grace() -> None:
+    with no_descriptors():
+        assert group_lives(os.getpgrp())
+
+
+def test_who_ends_while_being_looked_at_is_gone() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    opened = os.open(f"/proc/{child.pid}/stat", os.O_RDONLY)
+    child.kill()
+    child.wait()
+    with pytest.raises(ProcessLookupError):
+        os.read(opened, 1)
+    os.close(opened)
+    assert stat_of(child.pid) is None

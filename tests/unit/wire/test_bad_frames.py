@@ -64,7 +64,7 @@ GOOD: dict[str, tuple[Read, bytes]] = {
         network.encode(network.JoinAnswer(certificate="c", hub="h", publish_port=1, report_port=2)),
     ),
     "trigger": (network.decode_trigger, ORDER.body),
-    "start": (runner.decode_request, _local(runner.Start(order=ORDER))),
+    "start": (runner.decode_request, _local(runner.Start(order=ORDER, deadline=5.0))),
     "changed": (runner.decode_reply, _local(runner.Changed(journal="j", runs=(RUN,), more=False))),
     "submit": (
         control.decode_request,
@@ -183,6 +183,7 @@ def test_a_kind_of_another_conversation_is_refused() -> None:
         ("welcome", "node", "../../etc/passwd"),
         ("welcome", "more", 1),
         ("join", "name", "ALL"),
+        ("start", "deadline", "soon"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_shape_is_refused(name: str, field: str, value: Any) -> None:
@@ -200,6 +201,7 @@ def test_a_value_of_the_wrong_type_or_shape_is_refused(name: str, field: str, va
         ("welcome", "interval"),
         ("received", "time"),
         ("denied", "time"),
+        ("start", "deadline"),
     ],
 )
 def test_a_time_that_is_no_time_is_refused(name: str, field: str, time: float) -> None:
@@ -250,6 +252,10 @@ def test_a_run_with_a_number_that_no_database_could_keep_is_refused(wrong: dict[
 def test_a_trigger_whose_times_make_no_sense_is_refused(issued: float, expires: float) -> None:
     trigger = msgspec.structs.replace(TRIGGER, issued=issued, expires=expires)
     refuses(network.decode_trigger, network.encode_trigger(trigger))
+
+
+def test_an_order_of_an_older_agent_has_no_deadline() -> None:
+    assert runner.decode_request(_local(runner.Start(order=ORDER))) == runner.Start(order=ORDER, deadline=None)
 
 
 def test_text_that_is_not_utf8_is_refused() -> None:
