@@ -346,6 +346,7 @@ class Hub:
         counters = dict(self._counters) | {
             "peers_refused": getattr(self._exchange, "refused", 0),
             "listeners_reopened": getattr(self._exchange, "reopened", 0),
+            "addresses_barred": getattr(self._exchange, "barred", 0),
         }
         return control.Status(
             hub=self.name,

@@ -7,7 +7,7 @@ again by itself: whoever uses a link decides when to try the next one.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from nanoexec.errors import UnavailableError
 from nanoexec.model import NodeName, Value
@@ -18,6 +18,9 @@ class Peer(Value, frozen=True):
 
     name: NodeName
     key: str
+
+
+LOST: Final = "the connection was lost"  # how a `LinkLostError` ends if it was up and the other end hung up
 
 
 class LinkLostError(UnavailableError):

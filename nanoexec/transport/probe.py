@@ -14,6 +14,9 @@ from typing import Final
 
 from nanoexec.model import Credentials, Value
 
+NOT_ON_THE_ROSTER: Final = (
+    "this node's certificate is not on the hub's roster: it was revoked, or the node has joined again since"
+)
 # How an SP connection opens: version, the sender's protocol, reserved (sp-tcp-mapping-01; REQ is 0x30, REP 0x31).
 _REQ_GREETING: Final = b"\0SP\0\0\x30\0\0"
 _REP_GREETING: Final = b"\0SP\0\0\x31\0\0"
@@ -125,7 +128,7 @@ def _unwelcome(secured: ssl.SSLSocket, deadline: float) -> str:
         return ""
     except OSError:
         pass
-    return "this node's certificate is not on the hub's roster: it was revoked, or the node has joined again since"
+    return NOT_ON_THE_ROSTER
 
 
 def _refusal(error: OSError) -> str:

@@ -22,12 +22,15 @@ from nanoexec.runner.process import Process as Identity
 from nanoexec.runner.service import Service
 from nanoexec.runner.stopping import STOP
 from nanoexec.runner.supervision import Supervision
+from nanoexec.runner.tables import ADMIT
 
 if TYPE_CHECKING:
     from tests.chaos.node import Node
 
 _LOOKS: Final = 0.05  # seconds between two looks at a lock that the kernel would wake us for
 LASTING: Final = 0.25
+# What a runner may say: a supervisor has died, a run was cancelled in time, an order came too late.
+_MEANT: Final = (" was interrupted: ", ": it will not be started", " expired before the runner came to it")
 CHILD: Final[ContextVar["Child"]] = ContextVar("child")
 
 
@@ -43,6 +46,7 @@ class Child:
         self.identity = Identity(boot=node.boot, pid=node.new_pid(), ticks=node.world.new_number())
         self.ended = False
         self.run_id = ""  # what it was started for; perhaps another process answers for that
+        self.since: float | None = None  # of an order: when its agent has asked what the hub's clock shows
         self.at_command = False
         self.stop: ChildStop | None = None
         self.fault: BaseException | None = None
@@ -135,6 +139,8 @@ class WatchedJournal(Journal):
         child = CHILD.get()
         child.node.at_commit(child, "before")
         changed = super()._commit(statement, values)
+        if changed and statement == ADMIT and not values["outcome"] and child.since is not None:
+            child.node.truth.admitted(child.node.name, values["id"], child.since)
         child.node.at_commit(child, "after")
         return changed
 
@@ -232,6 +238,12 @@ def _send_signal(identity: Identity, number: Signals, **_: Any) -> bool:
     return True
 
 
+def _say(line: str) -> None:
+    """Where a runner catches what must not end it, it says so, and nothing else would show it."""
+    if not any(meant in line for meant in _MEANT):
+        CHILD.get().node.world.loop.faults.append(f"a child of the runner says: {line}")
+
+
 @contextmanager
 def kernel() -> Iterator[None]:
     """What only a kernel knows of a process, and where a process would sleep in it."""
@@ -259,8 +271,8 @@ def kernel() -> Iterator[None]:
             "nanoexec.runner.recovery.lives": _lives,
             "nanoexec.runner.service._has_gone": has_gone,
             "nanoexec.runner.service.Stop": ChildStop,
-            "nanoexec.runner.service.say": lambda _: None,
-            "nanoexec.runner.supervision.say": lambda _: None,
+            "nanoexec.runner.service.say": _say,
+            "nanoexec.runner.supervision.say": _say,
         }.items():
             stack.enter_context(patch(name, simulated))
         stack.enter_context(patch.object(ActionLock, "acquire", acquire))

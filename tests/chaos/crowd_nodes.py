@@ -1,6 +1,7 @@
 """A part of a crowd: ``python -m tests.chaos.crowd_nodes PLAN``. See `crowd`.
 
-Prints ``link NAME SECONDS up|down`` for each link that comes up or goes, and ``dial NAME SECONDS`` for each dial.
+Prints ``link NAME SECONDS up|down`` for each link that comes up or goes, and ``dial NAME SECONDS`` for each dial. It
+ends when its standard input does.
 """
 
 import asyncio
@@ -24,15 +25,17 @@ from nanoexec.wire import network, runner, stream
 from tests.chaos.crowd import Member, Plan
 
 PROBE_WITHIN = 5.0
+REMEMBERED = 500  # runs: what is older than that has long been relayed, and its order does not come again
 OFFERS = (ActionOffer(name="true", interval=None),)
 
 
 class StandIn:
-    """A runner that starts nothing and keeps its journal in memory."""
+    """A runner that starts nothing and keeps its journal in memory: the last of it, for it may be weighed."""
 
     def __init__(self, name: str, ledger: int) -> None:
         self._name = name
         self._ledger = ledger
+        self._change = 0
         self._runs: dict[str, Run] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,13 +62,14 @@ class StandIn:
         if trigger.id not in self._runs:
             os.write(self._ledger, f"{self._name} {trigger.id}\n".encode())  # O_APPEND: a line is written whole
             now = time.time()
+            self._change += 1
             self._runs[trigger.id] = Run(
                 id=trigger.id,
                 action=trigger.action,
                 cause=Cause.TRIGGER,
                 by=trigger.by,
                 requested=now,
-                change=len(self._runs) + 1,
+                change=self._change,
                 started=now,
                 ended=now,
                 duration=0.0,
@@ -73,6 +77,8 @@ class StandIn:
                 status=0,
                 output=Output(head=b"done\n", size=5),
             )
+            if len(self._runs) > REMEMBERED:
+                del self._runs[next(iter(self._runs))]
         return self._runs[trigger.id]
 
 
@@ -82,6 +88,17 @@ class Told(NngNodeTransport):
     async def dial(self, topics: Sequence[bytes], within: float) -> NngLink:
         _say("dial", topics[-1].decode().rstrip(":"), time.time())
         return await super().dial(topics, within)
+
+
+class Dice(random.Random):
+    """What draws an agent's pauses, none longer than ``patience``."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__()
+        self._patience = patience
+
+    def uniform(self, a: float, b: float) -> float:
+        return super().uniform(a, min(b, self._patience))
 
 
 def _say(*words: object) -> None:
@@ -114,12 +131,13 @@ async def _live(plan: Plan, member: Member, ledger: int) -> None:
         tell_link=tell_link,
         now=clock.now,
         explain=why,
-        jitter=random.Random(),  # noqa: S311 - nothing secret hangs on it
+        jitter=Dice(plan.patience),
     )
     await agent.serve()
 
 
 async def _main(plan: Plan) -> None:
+    asyncio.get_running_loop().add_reader(0, os._exit, 0)  # nobody writes there: that is the end of who started this
     ledger = os.open(plan.ledger, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     await asyncio.gather(*(_live(plan, member, ledger) for member in plan.members))
 

@@ -5,7 +5,9 @@ MODULE is what would stand after ``python -m``; it runs as it would there, in th
 NANOEXEC_FAULT=POINT.WHEN:COUNT[:HOW]  at the COUNT-th time that this process or a fork of it comes to POINT, `before`
                                        or `after` the commit, it dies (SIGKILL), or is told that the disk failed (error)
 NANOEXEC_FAULT_SLOW=SECONDS            each commit takes so much longer
-NANOEXEC_FAULT_LOG=FILE                gets a line for each point that was reached, and for each death
+NANOEXEC_FAULT_HASTE=NUMBER            every pause is so many times shorter: who waits for better times gives up sooner
+NANOEXEC_FAULT_LOG=FILE                gets a line for each point that was reached, for each death and each error, for
+                                       each process that was slowed, and for each write that the disk itself refused
 
 A point is a public function whose doing SQLite commits, and for `Store.commit` also the kind of change. They are found
 twice. `points` reads the source: every public function of journal and store that leads to a write. Running, it is the
@@ -129,6 +131,8 @@ class Faults:
         self._how = how or DIE
         self._slow = slow
         self._log = log
+        self._pause = time.sleep
+        self._slowed = False
         self._reader, writer = os.pipe()
         os.write(writer, b"." * (int(count or "1") - 1) + b"X")
         os.close(writer)
@@ -143,12 +147,23 @@ class Faults:
     def reach(self, names: Sequence[str], when: str) -> None:
         """This process is at these points. Raises `sqlite3.OperationalError`, or does not return at all."""
         if names and when == "before" and self._slow:
-            time.sleep(self._slow)
+            self._slow_down()
         for name in names:
             point = f"{name}.{when}"
             self._note(f"hit {point}")
             if point == self._target and os.read(self._reader, 1) == b"X":
                 self._fail(point)
+
+    def refused(self, names: Sequence[str]) -> None:
+        """The disk would not take these writes, and nobody here had ordered that."""
+        for name in names:
+            self._note(f"refused {os.getpid()} {name}")
+
+    def _slow_down(self) -> None:
+        if not self._slowed:
+            self._slowed = True
+            self._note(f"slow {self._slow}")
+        self._pause(self._slow)
 
     def _fail(self, point: str) -> None:
         if self._how == ERROR:
@@ -193,7 +208,11 @@ class Connection(sqlite3.Connection):
         """Do it; if it is a commit, fail before or after it as ordered."""
         names = who_writes() if changes and not self.in_memory else []
         self.faults.reach(names, "before")
-        done = act()
+        try:
+            done = act()
+        except sqlite3.OperationalError:
+            self.faults.refused(names)
+            raise
         self.faults.reach(names, "after")
         return done
 
@@ -247,6 +266,7 @@ def install(environment: Mapping[str, str] = os.environ) -> None:
     import nanoexec.files  # noqa: PLC0415 - before those who import the function from it
 
     faults = Faults.ordered(environment)
+    hasten(float(environment.get("NANOEXEC_FAULT_HASTE", "1")))
     real_connect, real_write = sqlite3.connect, nanoexec.files.write_atomically
 
     def connect(database: Any, **more: Any) -> Any:
@@ -260,6 +280,13 @@ def install(environment: Mapping[str, str] = os.environ) -> None:
 
     sqlite3.connect = connect  # type: ignore[assignment]
     nanoexec.files.write_atomically = write_atomically
+
+
+def hasten(times: float) -> None:
+    """Make every pause so many times shorter. What takes `time.sleep` for a default is imported later."""
+    pause = time.sleep
+    if times > 1:
+        time.sleep = lambda seconds: pause(seconds / times)
 
 
 def main() -> None:

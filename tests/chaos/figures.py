@@ -13,6 +13,7 @@ from typing import Any, Final
 _PROPERTY: Final = "figures"
 # Of these the reader wants to know first; the others follow in the order in which they came up.
 _FIRST: Final = ("examples", "steps", "triggers", "deliveries", "starts", "lost", "doubled")
+_ALWAYS: Final = ("lost", "doubled")  # told also by a campaign that has not counted them: a 0 would say that it has
 
 
 class Figures:
@@ -21,7 +22,7 @@ class Figures:
     def __init__(self, campaign: str, **first: str) -> None:
         self.campaign = campaign
         self._facts = dict(first)
-        self._counts: Counter[str] = Counter(dict.fromkeys(("lost", "doubled"), 0))
+        self._counts: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._began = time.monotonic()
 
@@ -30,7 +31,7 @@ class Figures:
         self._faults[fault] += times
 
     def add(self, what: str, times: int = 1) -> None:
-        """Something happened that is no fault of ours."""
+        """Something happened that is no fault of ours. What has been counted and was not there: ``times`` 0."""
         self._counts[what] += times
 
     def fact(self, what: str, value: str) -> None:
@@ -40,9 +41,9 @@ class Figures:
     def lines(self) -> list[str]:
         """The table."""
         order = {name: place for place, name in enumerate(_FIRST)}
-        counts = sorted(self._counts.items(), key=lambda item: order.get(item[0], len(order)))
+        counts = dict.fromkeys(_ALWAYS, "not counted") | {name: f"{times:,}" for name, times in self._counts.items()}
         faults = ", ".join(f"{kind} {times}" for kind, times in self._faults.most_common())
-        rows = [(name, f"{times:,}") for name, times in counts]
+        rows = sorted(counts.items(), key=lambda item: order.get(item[0], len(order)))
         rows += [("faults injected", f"{self._faults.total():,}{f' ({faults})' if faults else ''}")]
         rows += list(self._facts.items())
         rows += [("seconds", f"{time.monotonic() - self._began:.1f}")]

@@ -1,16 +1,17 @@
 """A fleet whose processes may be failed: each can be killed, stopped, starved, and started to die at a write to choose.
 
-Whatever it starts, and whatever that starts and leaves behind, is a descendant of this process, which is their reaper
-(prctl(2), PR_SET_CHILD_SUBREAPER): so that at the end it can be said that nothing is left.
+Whatever it starts, and whatever that starts and leaves behind, is a descendant of this process, which is their reaper:
+so that at the end it can be said that nothing is left.
 """
 
 import contextlib
-import ctypes
+import itertools
 import json
 import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import types
@@ -23,15 +24,16 @@ from nanoexec.config import Paths
 from nanoexec.errors import NanoexecError
 from nanoexec.wire import control
 from tests.chaos import processes_ledger
+from tests.chaos.process_tree import children, command_line, descendants, hit, reap_orphans, stands_still
 from tests.support.fleet import Fleet, FleetNode, Service, answers, wait_until, whoami
 
 REPOSITORY: Final = Path(__file__).parents[2]
 STARTING: Final = 90.0  # seconds for all of a large fleet to be there, on a busy machine
-_SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER, prctl.h
-_PATIENCE: Final = 2.0  # seconds for an answer of the hub: it may be stopped, and only we can let it go on
+_PATIENCE: Final = 2.0  # seconds for an answer of the hub
 _NODE_DISK: Final = "24m"
 _HUB_DISK: Final = "256m"  # a hub keeps all that twenty nodes do in ten minutes: 25 MB by then
 _MANY: Final = 4  # joining at once
+_HASTE: Final = 20.0  # times: a supervisor tries for 71 s to say how its run ended, and a disk is to be full for longer
 
 
 class FaultyService(Service):
@@ -43,8 +45,7 @@ class FaultyService(Service):
 
     def start(self, **environment: str) -> None:
         self.reap()
-        path = {"PYTHONPATH": str(REPOSITORY), "NANOEXEC_FAULT_LOG": str(self.faults)}
-        super().start(**path, **environment)
+        super().start(**launched(self.faults), **environment)
 
     @property
     def pid(self) -> int | None:
@@ -55,20 +56,22 @@ class FaultyService(Service):
         if self.process is not None and self.process.poll() is not None:
             self.process = None
 
-    def signal(self, number: signal.Signals) -> None:
-        if self.pid is not None:
-            os.kill(self.pid, number)
+    def signal(self, number: signal.Signals) -> bool:
+        """Whether there was somebody to whom it made a difference."""
+        return self.pid is not None and hit(self.pid, number)
 
-    def limit(self, descriptors: int | None) -> None:
-        """How many more it may open from now on; None for as many as it likes."""
+    def limit(self, descriptors: int | None) -> bool:
+        """How many more it may open from now on; None for as many as it likes. False if it is not there."""
         pid = self.pid
         if pid is None:
-            return
+            return False
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
             now = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()) + 1
             soft = hard if descriptors is None else min(hard, now + descriptors)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+            return True
+        return False
 
 
 class Disk:
@@ -128,7 +131,7 @@ class ChaosNode(FleetNode):
                 f"command = {json.dumps(command)}",
                 f"user = {json.dumps(whoami())}",
                 f"on_busy = {json.dumps('coalesce' if kind == processes_ledger.COALESCED else 'wait')}",
-                f"timeout = {json.dumps('1s' if kind == 'deaf' else '2m')}",
+                f'timeout = "{processes_ledger.timeout_of(kind):.0f}s"',
                 'kill_after = "1s"',
                 "[env]",
                 *(f"{key} = {json.dumps(value)}" for key, value in environment.items()),
@@ -138,6 +141,14 @@ class ChaosNode(FleetNode):
     @property
     def socket(self) -> Path:
         return self.root / "run/nanoexec/runner.sock"
+
+    def cut_log(self) -> None:
+        """Take the room that the journal's log has in reserve: on a full disk, runs could be written there for long."""
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._open_journal()) as journal:
+            journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _open_journal(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.journal}?mode=rw", uri=True, timeout=1.0)
 
 
 class FleetOfProcesses(Fleet):
@@ -158,12 +169,13 @@ class FleetOfProcesses(Fleet):
         self.hub_disk: Disk | None = None
         self.killed: set[int] = set()
         self.by_hand: list[subprocess.Popen[bytes]] = []  # what we have started ourselves, and wait for
+        self._persons = itertools.count(1)
         self._disks = disks
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        _reap_orphans(True)
-        self._stack.callback(_reap_orphans, False)  # the last thing of all
+        reap_orphans(True)
+        self._stack.callback(reap_orphans, False)  # the last thing of all
         self.work.write_text(processes_ledger.WORK)
         self.ledger.touch()
         if self._disks:
@@ -235,7 +247,9 @@ class FleetOfProcesses(Fleet):
         return process
 
     def ask(self, request: control.Request) -> control.Reply | None:
-        """What the hub answers; None if it is not there, says no, or takes too long."""
+        """What the hub answers; None if it is not there, says no, takes too long, or was stopped."""
+        if self.hub.pid is None or stands_still(self.hub.pid):  # only we can let it go on
+            return None
         try:
             with HubConnection(self.paths) as hub:
                 hub.send(request)
@@ -254,9 +268,9 @@ class FleetOfProcesses(Fleet):
         wait_until(lambda: set(names) <= self.here(), f"{len(names)} nodes are here", within=STARTING, every=0.1)
 
     def run_by_hand(self, node: ChaosNode, action: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """What a person at the keyboard does; it goes on by itself."""
+        """What a person at the keyboard does, each time another one, behind sudo(8) as far as we are root."""
         words = ["-m", "tests.chaos.faulty", "nanoexec.run", "--root", str(node.root), action]
-        environment |= {"PYTHONPATH": str(REPOSITORY), "NANOEXEC_FAULT_LOG": str(self.faults)}
+        environment |= launched(self.faults) | {"SUDO_USER": f"person{next(self._persons)}"}
         with (self.directory / f"{node.name}.hand.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *words],
@@ -270,8 +284,20 @@ class FleetOfProcesses(Fleet):
         return process
 
     def supervisors(self) -> list[int]:
-        """The children of all runners."""
-        return [child for node in self.chaos_nodes() for child in children(node.runner.pid)]
+        """The children of all runners, also of those that are no more."""
+        return [child for node in self.chaos_nodes() for child in children(node.runner.pid)] + self.orphans()
+
+    def orphans(self) -> list[int]:
+        """Supervisors whose runner has gone: they are ours now."""
+        known = {service.process.pid for service in self.services() if service.process}
+        left = set(children(os.getpid())) - known
+        return [pid for pid in left if " nanoexec.runner " in command_line(pid)]
+
+    def commands(self) -> list[int]:
+        """What somebody supervises."""
+        supervisors = [*self.supervisors(), *(process.pid for process in self.by_hand)]
+        below = [child for pid in supervisors for child in children(pid)]
+        return [pid for pid in below if str(self.work) in command_line(pid)]
 
     def reap(self) -> None:
         """Bury what was left to us. Only what is no service: they have somebody who waits for them."""
@@ -286,7 +312,7 @@ class FleetOfProcesses(Fleet):
         """Descendants that are no service, by pid, with their command lines."""
         self.reap()
         known = {service.pid for service in self.services()}
-        return {pid: _command_line(pid) for pid in descendants() if pid not in known and _command_line(pid)}
+        return {pid: command_line(pid) for pid in descendants() if pid not in known and command_line(pid)}
 
     def fault_lines(self, what: str) -> list[list[str]]:
         """The lines of the faults' log that begin so, without that word."""
@@ -294,39 +320,6 @@ class FleetOfProcesses(Fleet):
         return [line.split(" ")[1:] for line in text.splitlines() if line.startswith(f"{what} ")]
 
 
-def children(pid: int | None) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def descendants() -> list[int]:
-    """Everything below this process."""
-    found: list[int] = []
-    waiting = [os.getpid()]
-    while waiting:
-        below = children(waiting.pop())
-        found += below
-        waiting += below
-    return found
-
-
-def peak(pid: int | None) -> int:
-    """The most memory that a process ever had, in MiB; 0 for none."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmHWM")), 0)
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _reap_orphans(wanted: bool) -> None:  # noqa: FBT001
-    ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, int(wanted), 0, 0, 0)
+def launched(faults: Path) -> dict[str, str]:
+    """What every process behind `faulty` has in its environment."""
+    return {"PYTHONPATH": str(REPOSITORY), "NANOEXEC_FAULT_LOG": str(faults), "NANOEXEC_FAULT_HASTE": str(_HASTE)}

@@ -15,7 +15,7 @@ from tests.support.network import Held, executed
 PREFIX: Final = "10.78.0"  # of addresses that only this network knows
 HUB: Final = "hub"
 HUB_NAME: Final = "hub.test"  # by which nodes dial; the hosts file of this network has its address
-_TOOLS: Final = {"ip": "iproute2", "ss": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
+_TOOLS: Final = {"ip": "iproute2", "ss": "iproute2", "tc": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
 
 # $1 the hosts file. The file is changed in place: it is mounted, and a new one of its name would not be seen.
 _HOLDER: Final = """
@@ -34,6 +34,17 @@ _PLUG: Final = """
     ip -n "$1" link set lo up
     ip -n "$1" address add "$2/24" dev eth0
     ip -n "$1" link set eth0 up
+"""
+_TRY_NETEM: Final = """
+    if tc qdisc add dev lan0 root netem delay 1ms 2>/dev/null; then tc qdisc delete dev lan0 root; echo yes; fi
+"""
+# The columns are queues, state and addresses: of these a new connection has others.
+_RESET: Final = """
+    connections() { nsenter --net="/run/netns/$1" ss --no-header --tcp --numeric "$2" state established; }
+    connections "$1" --all | awk '{ print $3, $4 }'
+    connections "$1" --kill >/dev/null
+    echo --
+    connections "$1" --all | awk '{ print $3, $4 }'
 """
 _MOVE: Final = 'ip -n "$1" address delete "$2/24" dev eth0; ip -n "$1" address add "$3/24" dev eth0'
 
@@ -55,6 +66,7 @@ class Lan(Held):
 
     def __init__(self, directory: Path) -> None:
         self.addresses: dict[str, str] = {}
+        self.has_netem = False  # whether the kernel itself can delay and lose packets, tc-netem(8)
         self._hosts = directory / "hosts"
         self._next = 1
 
@@ -62,6 +74,7 @@ class Lan(Held):
         self._hosts.write_text("127.0.0.1 localhost\n")
         words = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-euc", _HOLDER, "sh"]
         self.hold(*words, str(self._hosts))
+        self.has_netem = self.shell(_TRY_NETEM) == "yes\n"
         return self
 
     def plug(self, machine: str) -> None:
@@ -106,9 +119,20 @@ class Lan(Held):
         listed = self.shell('exec nsenter --net="/run/netns/$1" nft list set inet watch dials', machine)
         return listed.partition("elements = {")[2].partition("}")[0].count(",") + ("elements" in listed)
 
-    def reset(self, machine: str) -> None:
-        """Break every connection of a machine, with a reset for the other side."""
-        self.shell('exec nsenter --net="/run/netns/$1" ss -K -t -n', machine)
+    def weather(self, machine: str, *words: str) -> None:
+        """What netem does to all that goes to a machine and comes from it, such as ``loss 30%``; no words: nothing."""
+        for where, device in ((["-n", machine], "eth0"), ([], machine)):
+            script = 'exec tc "$@"' if words else 'tc "$@" 2>/dev/null || true'  # nothing to be deleted
+            change = ["replace", "dev", device, "root", "netem", *words] if words else ["delete", "dev", device, "root"]
+            self.shell(script, *where, "qdisc", *change)
+
+    def reset(self, machine: str) -> int:
+        """Break every connection of a machine, with a reset for the other side: how many are gone.
+
+        Where the kernel knows no such thing, ss(8) does not complain.
+        """
+        before, after = self.shell(_RESET, machine).split("--\n")
+        return len(set(before.splitlines()) - set(after.splitlines()))
 
     def words(self, machine: str) -> list[str]:
         """What to put before a command so that it runs on a machine. The process stays the same."""

@@ -37,6 +37,16 @@ class Process:
         return self._context.copy()
 
 
+class Given:
+    """What a process has given to a thread at ``at``, and what is not done yet."""
+
+    def __init__(self, process: Process | None, func: Callable[..., Any], args: tuple[Any, ...], at: float) -> None:
+        self.process = process
+        self.func = func
+        self.args = args
+        self.at = at
+
+
 class _Selector:
     """Where a real loop sleeps, this one lets the time pass."""
 
@@ -88,6 +98,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.listeners: dict[str, Connect] = {}
         self.faults: list[str] = []
         self.latency = latency  # seconds at most before and after what a thread does
+        self.given: list[Given] = []  # to threads; what the dead have given stays undone
+        self.at_work: Given | None = None
         self._now = 0.0
         self._random = random
         self._selector = _Selector(self)
@@ -175,6 +187,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> Awaitable[Any]:
         """What a thread would do, done here a little later; its caller hears of it later still."""
         future = self.create_future()
+        given = Given(PROCESS.get(), func, args, self._now)
+        self.given.append(given)
 
         def settle(result: Any, error: Exception | None) -> None:
             if future.done():
@@ -186,10 +200,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
         def work() -> None:
             result, fault = None, None
+            self.given.remove(given)
+            self.at_work = given
             try:
                 result = func(*args)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
                 fault = error
+            self.at_work = None
             self.call_later(self._random.uniform(0, self.latency), settle, result, fault)
 
         self.call_later(self._random.uniform(0, self.latency), work)

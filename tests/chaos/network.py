@@ -1,11 +1,10 @@
 """A fleet whose hub and nodes have a network each, faults for it, and the comparison of what ran with what is told."""
 
-import os
 import re
-import subprocess
-import sys
 import time
+import types
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,6 +13,7 @@ from nanoexec.cli.ask import ask
 from nanoexec.config import Paths
 from nanoexec.record import TriggerDetail
 from nanoexec.wire import control
+from tests.chaos.companion import with_tests
 from tests.chaos.figures import Figures
 from tests.chaos.lan import HUB, HUB_NAME, Lan
 from tests.chaos.network_daemon import wall
@@ -26,7 +26,6 @@ PROXIED: Final = {PUBLISH: 14444, REPORT: 14445}
 NOTICED_WITHIN: Final = 45.0  # seconds in which either side must notice that the other has fallen silent
 PATIENCE: Final = 60.0  # real seconds for what must come in the end, on a busy machine
 LONGEST_PAUSES: Final = 180.0  # seconds of theirs: a dial and a pause, another, and the hub's pause between two offers
-_REPOSITORY: Final = Path(__file__).parents[2]
 
 # What arrives no longer, by the side at which it would. {node}: that node's address.
 BOTH_WAYS, TO_HUB, TO_NODE, REPORTS, HELD = "cut both ways", "cut to hub", "cut to node", "report port cut", "held back"
@@ -37,6 +36,7 @@ _DROPPED_AT_HUB: Final = {
     PUBLICATIONS: f"ip saddr {{node}} tcp dport {PUBLISH} drop",
 }
 LOSS: Final = "numgen random mod 100 < 30 drop"
+WEATHER: Final = ("delay", "50ms", "50ms", "loss", "30%")  # the same and latency, where the kernel offers it
 
 
 class Placed(Service):
@@ -47,15 +47,7 @@ class Placed(Service):
         self.before = before
 
     def start(self, **environment: str) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.before, sys.executable, "-m", *self.words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=with_tests() | environment,
-                start_new_session=True,
-            )
+        super().start(**with_tests() | environment)
 
 
 class Net(Fleet):
@@ -75,24 +67,24 @@ class Net(Fleet):
 
     def __enter__(self) -> Self:
         self.lan.__enter__()
-        try:
+        with ExitStack() as undo:
+            undo.push(self)
             self.lan.plug(HUB)
             self.hub = self._placed(HUB, "hub", self.root, self.directory / "hub.log")
             self.run("hub", "init", "--name", HUB_NAME)
             self.configure()
             self.start_hub()
-        except BaseException:
-            self.__exit__(*sys.exc_info())
-            raise
+            undo.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        try:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        with ExitStack() as ends:
+            ends.callback(self.lan.close)
+            ends.callback(super().__exit__, kind, value, trace)
             if self.proxy:
-                self.proxy.__exit__(None, None, None)
-            super().__exit__(*error)  # type: ignore[arg-type]
-        finally:
-            self.lan.close()
+                ends.push(self.proxy)
 
     def add(self, *names: str) -> None:
         token = self.run("hub", "token", "--uses", str(len(names))).stdout.strip()
@@ -103,11 +95,13 @@ class Net(Fleet):
             node.agent = self._placed(name, "agent", node.root, node.agent.log)
             words = ["agent", "join", "--root", str(node.root), f"{HUB_NAME}:{JOIN}", token, "--name", name]
             joining.append(Placed(self.lan.words(name), ["nanoexec", *words], self.directory / f"{name}.join.log"))
-        for one in joining:
-            one.start()
-        for one in joining:
-            assert one.process
-            assert one.process.wait(PATIENCE) == 0, one.text()
+        with ExitStack() as ends:
+            for one in joining:
+                ends.callback(one.kill)
+                one.start()
+            for one in joining:
+                assert one.process
+                assert one.process.wait(PATIENCE) == 0, one.text()
         for name in names:
             self._prepare(self.nodes[name])
             self.nodes[name].start()
@@ -204,13 +198,18 @@ class Net(Fleet):
 
     def lose(self, name: str) -> None:
         """Lose three packets in ten, either way."""
+        if self.lan.has_netem:
+            self._figures.count("latency, and loss 30 %")
+            self.lan.weather(name, *WEATHER)
+            return
         self._figures.count("loss 30 %")
         self.lan.arrivals(name, LOSS)
         self.lan.arrivals(HUB, f"ip saddr {self.lan.addresses[name]} {LOSS}", about=name)
 
     def reset(self, name: str) -> None:
+        """Break the connections that a node has, now or as soon as it has any."""
+        wait_until(lambda: self.lan.reset(name), f"a connection of {name} breaks", self._patience)
         self._figures.count("reset")
-        self.lan.reset(name)
 
     def move(self, name: str) -> None:
         """Another address, and what went to the old one goes nowhere."""
@@ -218,15 +217,18 @@ class Net(Fleet):
         self.lan.move(name)
 
     def bend(self, line: str) -> None:
-        """Have the proxy do something."""
-        assert self.proxy
-        self._figures.count(f"proxy: {line.split(maxsplit=1)[0]}")
-        self.proxy.tell(line)
+        """Have the proxy do something, and wait until a connection has felt it."""
+        proxy = self.proxy
+        assert proxy
+        hit = wait_until(lambda: proxy.tell(line), f"{line} hits a connection", self._patience)
+        self._figures.count(f"proxy: {line.split(maxsplit=1)[0]}", hit)
 
     def heal(self) -> None:
         """End every fault."""
         for name in self.nodes:
             self.lan.plug_in(name)
+            if self.lan.has_netem:
+                self.lan.weather(name)
             self.lan.arrivals(name)
             self.lan.arrivals(HUB, about=name)
         if self.proxy:
@@ -289,8 +291,3 @@ class Net(Fleet):
         history = self.ask(control.AskHistory(limit=10 * len(expected)))
         assert isinstance(history, control.History)
         assert Counter(f"{entry.id} {entry.node}" for entry in history.entries) == Counter(expected)
-
-
-def with_tests() -> dict[str, str]:
-    """The environment, in which these modules can be found from any directory."""
-    return dict(os.environ) | {"PYTHONPATH": str(_REPOSITORY)}

@@ -29,8 +29,9 @@ from nanoexec.wire import stream
 from nanoexec.wire.network import decode_trigger
 from nanoexec.wire.runner import Cancel, Start, decode_request
 from tests.chaos.child import Child, ChildService, WatchedJournal, pretend
-from tests.chaos.loop import PROCESS, Process
-from tests.chaos.truth import DAY
+from tests.chaos.hub_disk import DAY
+from tests.chaos.loop import Process
+from tests.chaos.pipes import Pipe, Socket
 from tests.chaos.wires import NodeWire
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Node:
         self.boot = f"{name}-boot-0"
         self.children: list[Child] = []
         self.runner_up = False
+        self.runner_stopped = False
+        self.socket_kept = name != "db1"  # by systemd, which starts the runner; else it has a socket of its own
         self.slow = False  # its disk: others come between a child and its commits
         self.death = ""  # where the next child dies: before a commit, or after it
         self.cursor = b""
@@ -76,6 +79,7 @@ class Node:
         self.wire = NodeWire(world, self)
         self._serving: asyncio.Task[Any] | None = None
         self._pipes: list[Pipe] = []
+        self._backlog: list[tuple[Pipe, bytes]] = []  # of the runner's socket: who has called, and for what
         self._booted = 0.0
         self._pids = NO_PID
         for directory in (self.paths.journal.parent, self.paths.agent_state, self.paths.locks):
@@ -154,11 +158,28 @@ class Node:
         self.runner_up = True
         self.world.loop.listeners[str(self.paths.runner_socket)] = self._connect
         Child(self, lambda child: self._serve(child, ChildService.maintain)).begin()
+        self._accept()
 
     def kill_runner(self) -> None:
-        """The parent dies; its children live on."""
-        self.runner_up = False
+        """The parent dies; its children live on. Who has called waits for another, unless the socket dies, too."""
+        self.runner_up = self.runner_stopped = False
+        if not self.socket_kept:
+            self._close_socket()
+
+    def stop_runner(self) -> None:
+        """As SIGSTOP does to the parent: whoever calls waits in its socket's backlog."""
+        self.runner_stopped = True
+
+    def resume_runner(self) -> None:
+        """It goes on, and accepts all that have called, those too that have hung up since."""
+        self.runner_stopped = False
+        self._accept()
+
+    def _close_socket(self) -> None:
         self.world.loop.listeners.pop(str(self.paths.runner_socket), None)
+        backlog, self._backlog = self._backlog, []
+        for pipe, _ in backlog:
+            pipe.end()
 
     def run_locally(self, action: str) -> None:
         """What ``nanoexec-run`` does with the runner's code."""
@@ -214,6 +235,7 @@ class Node:
         """Everything on this machine ends at once. What comes up again has another boot's name."""
         self.kill_agent()
         self.kill_runner()
+        self._close_socket()
         for child in tuple(self.children):
             child.kill()
         self.boot = f"{self.name}-boot-{self.world.new_number()}"
@@ -231,14 +253,36 @@ class Node:
         protocol.connection_made(pipe)
         return pipe
 
-    def accept(self, pipe: "Pipe", request: bytes) -> None:
-        """The parent accepts and forks."""
-        socket: Any = Socket(pipe, request)
+    def call(self, pipe: Pipe, request: bytes) -> None:
+        """An agent has said all that it wants of the runner."""
         wanted = decode_request(request[stream.HEADER :])
         if isinstance(wanted, Start):
-            self.truth.handed_over(self.name, decode_trigger(wanted.order.body).id, self.world.now().wall)
+            pipe.since = self._since("is handed over")
+            self.truth.handed_over(self.name, decode_trigger(wanted.order.body).id, pipe.since)
+        self._backlog.append((pipe, request))
+        self._accept()
+
+    def call_expired(self, trigger: str) -> None:
+        """An agent tells the hub so."""
+        self.truth.call_expired(self.name, trigger, self._since(f"{trigger} is called expired"))
+
+    def _since(self, what: str) -> float:
+        """When the agent has asked what the hub's clock shows, of which it has heard the answer."""
+        if self.wire.since is None:
+            self.truth.broken.append(f"{what} on {self.name}, where nobody knows what time it is at the hub")
+        return self.wire.since or 0.0
+
+    def _accept(self) -> None:
+        """The parent accepts and forks."""
+        while self._backlog and self.runner_up and not self.runner_stopped:
+            self._fork(*self._backlog.pop(0))
+
+    def _fork(self, pipe: Pipe, request: bytes) -> None:
+        socket: Any = Socket(pipe, request)
+        wanted = decode_request(request[stream.HEADER :])
 
         def work(child: Child) -> None:
+            child.since = pipe.since
             if isinstance(wanted, Cancel):
                 child.run_id = wanted.trigger  # it answers for an id that it was the first to journal
             try:
@@ -257,6 +301,7 @@ class Node:
                     catalog=CATALOG,
                     verify=lambda _keys, _body, _signature: None,
                     clock=lambda: self.now().wall,
+                    steady=lambda: self.now().steady,
                     child=child,
                     stack=stack,
                 )
@@ -265,77 +310,3 @@ class Node:
 
 async def _nothing() -> str:
     return ""
-
-
-class Pipe(asyncio.Transport):
-    """The agent's end of a connection to the runner."""
-
-    def __init__(self, node: Node, protocol: asyncio.Protocol) -> None:
-        super().__init__()
-        self.hung_up = False
-        self._node = node
-        self._protocol = protocol
-        self._process = PROCESS.get()
-        self._asked = b""
-        self._over = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._asked += bytes(data)
-        body = self._asked[stream.HEADER :]
-        if len(self._asked) >= stream.HEADER and len(body) == stream.length(self._asked[: stream.HEADER]):
-            if self._node.runner_up:
-                self._node.world.in_nobodys_name(self._node.accept, self, self._asked)
-            else:
-                self._node.world.in_nobodys_name(self.end)
-
-    def deliver(self, data: bytes) -> None:
-        """The other end has sent something."""
-        self._later(lambda: None if self._over else self._protocol.data_received(data))
-
-    def end(self) -> None:
-        """The other end has hung up."""
-        self._later(self._end)
-
-    def close(self) -> None:
-        self.hung_up = True
-        self._later(self._end)
-
-    def is_closing(self) -> bool:
-        return self.hung_up or self._over or self._node.world.loop.hung_up(self)
-
-    def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        return default
-
-    def _end(self) -> None:
-        if not self._over:
-            self._over = True
-            self._protocol.eof_received()
-            self._protocol.connection_lost(None)
-
-    def _later(self, what: Callable[[], object]) -> None:
-        context = self._process.context() if self._process is not None else None
-        self._node.world.loop.call_soon(what, context=context)
-
-
-class Socket:
-    """The child's end, as far as a child uses a socket."""
-
-    def __init__(self, pipe: Pipe, request: bytes) -> None:
-        self._pipe = pipe
-        self._request = request
-
-    def settimeout(self, seconds: float) -> None:
-        """Nothing here takes time."""
-
-    def recv(self, size: int) -> bytes:
-        data, self._request = self._request[:size], self._request[size:]
-        return data
-
-    def sendall(self, data: bytes) -> None:
-        if self.gone():
-            raise BrokenPipeError
-        self._pipe.deliver(data)
-
-    def gone(self) -> bool:
-        """Whether the agent has closed its end, or is no more."""
-        return self._pipe.is_closing()

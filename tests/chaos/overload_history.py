@@ -87,7 +87,7 @@ class Look:
     """Another reader of the same database."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def older(self, before: float) -> int:
         """How many runs were reported before then."""
@@ -99,10 +99,17 @@ class Look:
     def deliveries(self) -> int:
         return self._one("SELECT count(*) FROM deliveries")
 
+    def rows(self, *tables: str) -> dict[str, int]:
+        """How many rows there are, by table; unless told, of those that grow with a hub's history."""
+        return {
+            table: self._one(f"SELECT count(*) FROM {table}")  # noqa: S608 - ours
+            for table in tables or ("triggers", "deliveries", "runs")
+        }
+
     def pages(self) -> tuple[int, int]:
         """How many pages the file has, and how many of them are free."""
         return self._one("PRAGMA page_count"), self._one("PRAGMA freelist_count")
 
     def _one(self, question: str, *values: float) -> int:
-        with closing(sqlite3.connect(self._path, timeout=30.0)) as connection:
+        with closing(sqlite3.connect(self.path, timeout=30.0)) as connection:
             return int(connection.execute(question, values).fetchone()[0])

@@ -2,10 +2,8 @@
 
 from typing import TYPE_CHECKING, Final
 
-import sqlalchemy as sa
-
 from nanoexec.model import DeliveryState, Outcome, Run
-from tests.chaos.truth import DAY
+from tests.chaos import hub_records
 
 if TYPE_CHECKING:
     from tests.chaos.node import Node
@@ -18,21 +16,9 @@ def restless(world: "World") -> str:
     """What is still to do."""
     if world.truth.open():
         return f"open: {[(key, world.truth.states[key]) for key in world.truth.open()]}"
-    if unanswered := _unanswered(world):
+    if unanswered := [key for key in world.truth.disk.unanswered() if not world.truth.given_up(key)]:
         return f"taken back, and not answered for: {unanswered}"
     return next(filter(None, (_still_to_do(world, node) for node in world.nodes.values())), "")
-
-
-def _unanswered(world: "World") -> list[tuple[str, str]]:
-    """Deliveries that were taken back, and of which the node has not said what became of them.
-
-    The hub stops asking a day after the trigger expired.
-    """
-    return [
-        key
-        for key in world.truth.disk.cancels
-        if world.truth.states[key] is DeliveryState.CANCELLED and world.truth.latest < world.truth.expires[key[1]] + DAY
-    ]
 
 
 def _still_to_do(world: "World", node: "Node") -> str:
@@ -66,8 +52,7 @@ def check(world: "World") -> None:
     assert not restless(world), f"after {HEALING:.0f} s of peace: {restless(world)}"
     assert world.hub is not None
     assert world.hub.clerk.core.ledger.open_deliveries() == 0
-    stored = _stored(world)
-    assert stored[0] == world.truth.states, "the hub's disk differs from what was committed"
+    hub_records.check_disk(world)
     on_disk = {id_ for _, id_ in world.truth.states}
     assert world.truth.accepted <= on_disk | world.truth.forgotten, "what was accepted is not on the hub's disk"
     assert not world.truth.forgotten & on_disk
@@ -75,23 +60,15 @@ def check(world: "World") -> None:
         assert world.truth.starts[key] or key in world.truth.kills, f"{key} was said to run, and never started"
     for node, run in world.truth.starts:
         pruned = run in world.truth.local and world.nodes[node].far and world.nodes[node].journal.find(run) is None
-        assert (node, run) in stored[1] or pruned, f"{run} was started on {node}, and the hub has no outcome"
+        assert (node, run) in world.truth.reports or pruned, f"{run} was started on {node}, and the hub has no outcome"
     for (name, id_), state in world.truth.states.items():
         known = world.nodes[name].journal.find(id_)
-        assert state in _possible(known), f"{id_} on {name} is {state}; its node has {known}"
+        possible = _possible(known, taken_back=(name, id_) in world.truth.disk.wishes)
+        assert state in possible, f"{id_} on {name} is {state}; its node has {known}"
 
 
-def _possible(known: Run | None) -> set[DeliveryState]:
+def _possible(known: Run | None, *, taken_back: bool) -> set[DeliveryState]:
     """How a delivery may have ended, by what the journal of its node has. `restless` waits for an answer to a wish."""
     if known is None:
-        return {DeliveryState.EXPIRED, DeliveryState.CANCELLED}
+        return {DeliveryState.EXPIRED, DeliveryState.CANCELLED} if taken_back else {DeliveryState.EXPIRED}
     return {DeliveryState.REFUSED if known.outcome is Outcome.REFUSED else DeliveryState.FINISHED}
-
-
-def _stored(world: "World") -> tuple[dict[tuple[str, str], DeliveryState], dict[tuple[str, str], str]]:
-    """Deliveries and outcomes, read from the hub's disk by somebody else."""
-    with world.store._read() as connection:
-        rows = connection.execute(sa.text("SELECT node, trigger, state FROM deliveries"))
-        states = {(row[0], row[1]): DeliveryState(row[2]) for row in rows}
-        runs = connection.execute(sa.text("SELECT node, id, outcome FROM runs"))
-        return states, {(row[0], row[1]): row[2] for row in runs}

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from nanoexec.wire import control
 from tests.chaos import faulty
-from tests.chaos.fleet_of_processes import REPOSITORY, ChaosNode, FleetOfProcesses
-from tests.chaos.processes import Campaign
+from tests.chaos.fleet_of_processes import ChaosNode, FleetOfProcesses, launched
+from tests.chaos.processes_people import People
 from tests.support.cron import ScheduledNode, from_shell
 from tests.support.fleet import answers, free_ports, wait_until
 
@@ -28,9 +28,9 @@ _PRELUDE: Final = "from tests.chaos.faulty import install; install()"
 class Writes:
     """Dies at each write of a fleet that has one node. The comparison with the ledger is the campaign's."""
 
-    def __init__(self, fleet: FleetOfProcesses, campaign: Campaign) -> None:
+    def __init__(self, fleet: FleetOfProcesses, people: People) -> None:
         self._fleet = fleet
-        self._campaign = campaign
+        self._people = people
         (self._node,) = fleet.chaos_nodes()
         self._fresh = 0
         hub, runner = self._at_the_hub, self._at_the_runner
@@ -107,25 +107,25 @@ class Writes:
     # What leads there
 
     def _plain(self) -> None:
-        self._campaign.submit("node1", "plain")
+        self._people.submit("node1", "plain")
 
     def _slow(self) -> None:
-        self._campaign.submit("node1", "slow")
+        self._people.submit("node1", "slow")
 
     def _two_slow(self) -> None:
         self._slow()
         self._slow()
 
     def _cancel_what_runs(self) -> None:
-        id_ = self._campaign.submit("node1", "slow")
+        id_ = self._people.submit("node1", "slow")
         if id_ and self._seen(id_):
-            self._campaign.cancel(id_)
+            self._people.cancel(id_)
 
     def _cancel_what_waits(self) -> None:
         self._slow()
-        id_ = self._campaign.submit("node1", "slow")
+        id_ = self._people.submit("node1", "slow")
         if id_ and self._seen(id_):
-            self._campaign.cancel(id_)
+            self._people.cancel(id_)
 
     def _seen(self, id_: str) -> bool:
         """Whether the node has it, in a while."""
@@ -236,8 +236,7 @@ class Writes:
         return subprocess.run(words, env=self._environment(**environment), capture_output=True, timeout=60, check=False)
 
     def _environment(self, **more: str) -> dict[str, str]:
-        mine = {"PYTHONPATH": str(REPOSITORY), "NANOEXEC_FAULT_LOG": str(self._fleet.faults)}
-        return os.environ | mine | more
+        return os.environ | launched(self._fleet.faults) | more
 
 
 def all_deaths() -> list[tuple[str, str]]:

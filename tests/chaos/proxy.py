@@ -1,5 +1,6 @@
 """What a bad middlebox does to TCP: ``python -m tests.chaos.proxy HOST PORT:PORT ...`` passes the first port on to the
-second, on loopback, and does what lines on its standard input say; it answers each with ``done``.
+second, on loopback, and does what lines on its standard input say. It answers each with ``done`` and how many
+connections that has hit so far; the same line again goes on with it.
 
 | line | what happens |
 |---|---|
@@ -16,22 +17,28 @@ import os
 import random
 import socket
 import struct
-import subprocess
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, Self
+
+from tests.chaos.companion import Companion
 
 _CHUNK: Final = 64 << 10  # bytes
 _CRUMB: Final = 7
 
 
 class Middlebox:
-    """The proxy's own process: every connection through it, and what is done to them now."""
+    """The proxy's own process: every connection through it, and what is done to them now.
+
+    ``hit``: one end of each connection that has felt it.
+    """
 
     def __init__(self) -> None:
-        self._writers: set[asyncio.StreamWriter] = set()
+        self.hit: set[asyncio.StreamWriter] = set()
+        self._line = ""
+        self._writers: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}  # each with its connection's near end
         self._dice = random.Random(os.getpid())  # noqa: S311 - where to cut; nothing secret hangs on it
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -41,12 +48,16 @@ class Middlebox:
 
     def obey(self, line: str) -> None:
         """Do what a line says."""
+        if line != self._line:
+            self._line = line
+            self.hit.clear()
         match line.split():
             case ["pass"]:
                 self._delay, self._crumb = 0.0, 0
                 self._cutting.clear()
                 self._flowing.set()
             case ["reset"]:
+                self.hit.update(self._writers.values())
                 for writer in tuple(self._writers):
                     _reset(writer)
             case ["truncate"]:
@@ -69,31 +80,46 @@ class Middlebox:
             except OSError:
                 _reset(writer)
                 return
-            self._writers |= {writer, far_writer}
+            self._writers |= {writer: writer, far_writer: writer}
             try:
                 with suppress(asyncio.CancelledError):  # at the very end; asyncio would complain
                     await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
             finally:
-                self._writers -= {writer, far_writer}
                 self._cutting -= {writer, far_writer}
                 for end in (writer, far_writer):
+                    del self._writers[end]
                     end.close()
 
         await asyncio.start_server(connect, host, outer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await reader.read(self._crumb or _CHUNK):
-                if self._delay:
-                    await asyncio.sleep(self._dice.uniform(0, self._delay))
-                await self._flowing.wait()
-                if writer in self._cutting:
-                    writer.write(data[: self._dice.randrange(len(data))])
-                    break
-                writer.write(data)
-                await writer.drain()
+            while data := await reader.read(_CHUNK):
+                for piece in self._pieces(data, writer):
+                    if self._delay:
+                        self._feels_it(writer)
+                        await asyncio.sleep(self._dice.uniform(0, self._delay))
+                    if not self._flowing.is_set():
+                        self._feels_it(writer)
+                        await self._flowing.wait()
+                    if writer in self._cutting:
+                        self._feels_it(writer)
+                        writer.write(piece[: self._dice.randrange(len(piece))])
+                        writer.close()
+                        return
+                    writer.write(piece)
+                    await writer.drain()
         with suppress(OSError):
             writer.close()
+
+    def _pieces(self, data: bytes, writer: asyncio.StreamWriter) -> Iterator[bytes]:
+        if self._crumb and len(data) > self._crumb:
+            self._feels_it(writer)
+        size = self._crumb or len(data)
+        return (data[start : start + size] for start in range(0, len(data), size))
+
+    def _feels_it(self, writer: asyncio.StreamWriter) -> None:
+        self.hit.add(self._writers[writer])
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -108,14 +134,12 @@ class Proxy:
     """Such a process, as its master sees it; a context manager. ``before`` is put before its command."""
 
     def __init__(self, before: Sequence[str], host: str, *ports: tuple[int, int]) -> None:
-        pairs = [f"{outer}:{inner}" for outer, inner in ports]
-        self._words = [*before, sys.executable, "-m", "tests.chaos.proxy", host, *pairs]
-        self._process: subprocess.Popen[str] | None = None
+        self._before = before
+        self._words = [host, *(f"{outer}:{inner}" for outer, inner in ports)]
+        self._process: Companion | None = None
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self._process = Companion("tests.chaos.proxy", *self._words, before=self._before)
         self.tell("pass")
         return self
 
@@ -123,16 +147,16 @@ class Proxy:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         assert self._process
-        self._process.communicate()  # closes its input, with which it ends
+        self._process.end()
 
-    def tell(self, line: str) -> None:
-        """Have it do something; it is done when this returns."""
+    def tell(self, line: str) -> int:
+        """Have it do something, or go on with it: how many connections that has hit so far."""
         assert self._process
-        assert self._process.stdin
-        assert self._process.stdout
-        print(line, file=self._process.stdin, flush=True)
-        if self._process.stdout.readline() != "done\n":
+        self._process.say(line)
+        said = self._process.hear().split()
+        if said[:1] != ["done"]:
             raise RuntimeError(f"the proxy did not understand {line!r}, or has ended")
+        return int(said[1])
 
 
 async def _main(host: str, *pairs: str) -> None:
@@ -144,7 +168,7 @@ async def _main(host: str, *pairs: str) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         box.obey(line.decode())
-        print("done", flush=True)  # noqa: T201 - this is how it answers
+        print("done", len(box.hit), flush=True)  # noqa: T201 - this is how it answers
 
 
 if __name__ == "__main__":

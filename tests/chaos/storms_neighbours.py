@@ -5,13 +5,15 @@ KIND is one of
 deaf      has a good certificate and subscribes, or asks and asks; it never reads a byte of what it is sent
 silent    opens TCP connections and says nothing
 garbage   opens a connection, sends some random bytes (sometimes the beginning of a handshake), and hangs up
-revoked   has a certificate that is out, and dials again as soon as it is turned away
+revoked   has a certificate that is out, and dials again as soon as it is turned away, each from an address of its own
 
-Each on all of the hub's ports. It prints a line when it is at work, and at the end how many connections it has made.
+Each on both of the hub's ports. It prints a line when all of them are at work, and at the end how many connections it
+has made.
 """
 
 import asyncio
 import contextlib
+import itertools
 import random
 import socket
 import ssl
@@ -29,6 +31,7 @@ from nanoexec.wire import network
 from tests.chaos.crowd import Member, Plan
 
 SUB, REQ = 0x21, 0x30  # the protocol numbers of NNG's scalability protocols
+AT_ONCE = 16  # connections of garbage
 PACE = 0.005  # seconds between two questions of a deaf asker
 Report = Callable[[], None]
 
@@ -113,17 +116,19 @@ async def _garbage(plan: Plan, count: int, chance: random.Random, made: Report) 
             writer.close()
             made()
 
-    await _all(*(some() for _ in range(16)))
+    await _all(*(some() for _ in range(AT_ONCE)))
 
 
 async def _revoked(plan: Plan, _: int, __: random.Random, made: Report) -> None:
-    async def one(member: Member) -> None:
+    async def one(place: int, member: Member) -> None:
         context = _context(member)
-        while True:
+        for turn in itertools.count(place):
+            port = (plan.publish_port, plan.report_port)[turn % 2]
+            made()  # a dial, whether or not anybody takes it
             with contextlib.suppress(OSError):  # refused, reset: whatever it is, at once again
-                port = (plan.publish_port, plan.report_port)[hash(member.name) % 2]
-                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=plan.hub)
-                made()
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, local_addr=(f"127.0.1.{place + 1}", 0), ssl=context, server_hostname=plan.hub
+                )
                 writer.write(_opening(SUB))
                 data = b""
                 while chunk := await reader.read(64):  # until it is turned away: all that comes is how NNG says hello
@@ -131,7 +136,7 @@ async def _revoked(plan: Plan, _: int, __: random.Random, made: Report) -> None:
                     assert len(data) <= len(_opening(SUB)), f"a revoked node has heard {data!r}"
                 writer.close()
 
-    await _all(*(one(member) for member in plan.members))
+    await _all(*(one(place, member) for place, member in enumerate(plan.members)))
 
 
 async def _all(*work: Awaitable[None]) -> None:
@@ -148,11 +153,12 @@ KINDS: dict[str, Callable[[Plan, int, random.Random, Report], Coroutine[Any, Any
 
 async def _main(kind: str, plan: Plan, count: int, seed: int) -> None:
     connections = 0
+    all_of_them = {"silent": count, "garbage": AT_ONCE}.get(kind, 2 * len(plan.members))
 
     def made() -> None:
         nonlocal connections
         connections += 1
-        if connections == 1:
+        if connections == all_of_them:
             sys.stdout.write("at work\n")
             sys.stdout.flush()
 

@@ -135,9 +135,33 @@ def test_a_commit_that_no_function_of_nanoexec_makes_is_told_as_nobodys(scene: S
     assert scene.told() == ["hit nobody.before", "hit nobody.after"]
 
 
-def test_a_slow_disk_makes_each_commit_last(scene: Scene) -> None:
+def test_a_slow_disk_makes_each_commit_last_and_each_process_says_so_once(scene: Scene) -> None:
     (scene.directory / "sitecustomize.py").write_text("import time\ntime.sleep = lambda s: print('slept', s)\n")
     assert scene.admit(NANOEXEC_FAULT_SLOW="0.25").said.splitlines() == ["slept 0.25"] * len(IDS)
+    assert [line for line in scene.told() if line.startswith("slow ")] == ["slow 0.25"]
+
+
+def test_a_write_that_the_disk_itself_refuses_is_told_with_the_process(scene: Scene) -> None:
+    (scene.directory / "foreign.py").write_text(
+        "import sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "database.execute('CREATE TABLE t (x)')\n"
+        "database.execute('PRAGMA max_page_count = 1')\n"
+        "database.execute('INSERT INTO t VALUES (zeroblob(100000))')\n"
+    )
+    ended = scene.run("foreign", str(scene.directory / "other.db"))
+    assert ended.status == 1
+    assert scene.told()[-2:] == ["hit nobody.before", f"refused {ended.pid} nobody"]
+
+
+def test_in_haste_pauses_are_shorter_also_that_of_a_supervisor_that_cannot_say_how_its_run_ended(scene: Scene) -> None:
+    (scene.directory / "sitecustomize.py").write_text("import time\ntime.sleep = lambda s: print('slept', s)\n")
+    (scene.directory / "foreign.py").write_text(
+        "import inspect\n"
+        "from nanoexec.runner.supervision import Supervision\n"
+        "inspect.signature(Supervision).parameters['pause'].default(60)\n"
+    )
+    assert scene.run("foreign", NANOEXEC_FAULT_HASTE="20").said == "slept 3.0\n"
 
 
 def test_a_module_that_is_launched_is_what_it_would_be_without(scene: Scene) -> None:

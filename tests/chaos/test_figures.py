@@ -25,9 +25,18 @@ class Report:
 
 
 def test_lost_and_doubled_are_told_also_when_there_are_none() -> None:
-    said = "\n".join(Figures("storms").lines())
-    assert "lost             0" in said
-    assert "doubled          0" in said
+    figures = Figures("storms")
+    figures.add("lost", 0)
+    figures.add("doubled", 0)
+    said = figures.lines()
+    assert "  lost             0" in said
+    assert "  doubled          0" in said
+
+
+def test_who_has_not_looked_for_the_lost_and_doubled_does_not_say_that_there_are_none() -> None:
+    figures = Figures("storms")
+    figures.add("doubled", 2)
+    assert figures.lines()[1:3] == ["  lost             not counted", "  doubled          2"]
 
 
 def test_faults_are_counted_apart_and_by_kind() -> None:

@@ -16,11 +16,12 @@ import pytest
 
 from tests.chaos.figures import Figures
 from tests.chaos.lan import HUB, why_not
-from tests.chaos.network import BOTH_WAYS, HELD, NOTICED_WITHIN, PUBLISH, REPORTS, TO_HUB, TO_NODE, Net
+from tests.chaos.network import BOTH_WAYS, HELD, NOTICED_WITHIN, REPORT, REPORTS, TO_HUB, TO_NODE, Net
 
 LONG: Final = os.environ.get("NANOEXEC_CHAOS") == "long"
 SEED: Final = int(os.environ.get("NANOEXEC_CHAOS_SEED", "0")) or SystemRandom().randrange(1, 10**9)
 PARTITION: Final = 600.0  # seconds of the fleet's time
+HELD_UP: Final = 2.0  # real seconds for which a busy machine may hold one of them up, where time is fast
 pytestmark = [
     pytest.mark.timeout(3600 if LONG else 300),
     pytest.mark.skipif(bool(why_not()), reason=why_not()),
@@ -43,43 +44,34 @@ def random() -> Random:
     return Random(SEED)  # noqa: S311 - chooses faults; nothing secret hangs on it
 
 
-def tell(figures: Figures, who: str, seconds: list[float]) -> None:
-    figures.fact(
-        f"{who} noticed silence after", f"{min(seconds):.1f} to {max(seconds):.1f} s, median {median(seconds):.1f} s"
-    )
-
-
-def notice(net: Net, names: list[str], random: Random) -> tuple[list[float], list[float]]:
-    """One round of silence of every kind: what the agents needed to notice, and the hub."""
+def notice(net: Net, names: list[str], random: Random) -> dict[str, tuple[float, float]]:
+    """One round of silence of every kind: of each what its agent needed to notice, and the hub."""
     cuts = dict(zip(random.sample(names, 4), (BOTH_WAYS, TO_HUB, TO_NODE, REPORTS), strict=True))
     net.issue()  # on its way when the silence begins
-    found = net.silence(cuts | {net.proxied: HELD})
+    cuts[net.proxied] = HELD
+    found = net.silence(cuts)
     net.issue(2)
     net.settle()
-    return [agent for agent, _ in found.values()], [hub for _, hub in found.values()]
+    return {how: found[name] for name, how in cuts.items()}
 
 
 def test_both_sides_notice_a_silent_peer(random: Random, record_property: Record) -> None:
     names = [f"web{number}" for number in range(1, 5)]
-    agents: list[float] = []
-    hub: list[float] = []
-    speed = 1.0 if LONG else 10.0
+    rounds = []
+    speed = 1.0 if LONG else 5.0
     with campaign("silence", record_property) as figures, Net(speed, figures) as net:
         net.add(*names)
         net.add_behind_proxy("far1")
         for _ in range(2 if LONG else 1):
-            by_agents, by_hub = notice(net, names, random)
-            agents += by_agents
-            hub += by_hub
+            rounds.append(notice(net, names, random))
+            for how, (by_agent, by_hub) in rounds[-1].items():
+                figures.fact(f"{how}, noticed after", f"{by_agent:.1f} s by the agent, {by_hub:.1f} s by the hub")
         net.compare()
         assert [name for name in net.nodes if not net.breaks(name)] == []  # each is said in the hub's log
-        tell(figures, "agents", agents)
-        tell(figures, "the hub", hub)
         figures.fact("speed of time", f"{speed:.0f}")
-    # A tenth of a second on a busy machine is a second of theirs: in fast time one of them may have come late.
-    worst = max if LONG else median
-    assert worst(agents) <= NOTICED_WITHIN
-    assert worst(hub) <= NOTICED_WITHIN
+    most = NOTICED_WITHIN + (0.0 if LONG else HELD_UP * speed)
+    assert {how: both for found in rounds for how, both in found.items() if max(both) > most} == {}
+    assert median(seconds for found in rounds for both in found.values() for seconds in both) <= NOTICED_WITHIN
 
 
 def test_each_trigger_runs_once_through_resets_losses_and_moves(random: Random, record_property: Record) -> None:
@@ -109,7 +101,7 @@ def test_a_node_returns_from_ten_minutes_of_nothing_and_has_dialled_all_the_time
     speed = 8.0 if LONG else 30.0
     with campaign("ten minutes", record_property) as figures, Net(speed, figures) as net:
         net.add("away", "here")
-        net.lan.watch_dials("away", PUBLISH)
+        net.lan.watch_dials("away", REPORT)
         net.issue()
         net.silence({"away": BOTH_WAYS})
         before = net.breaks("here")
@@ -127,5 +119,5 @@ def test_a_node_returns_from_ten_minutes_of_nothing_and_has_dialled_all_the_time
         figures.fact("breaks of the sound link", str(needless))
         figures.fact("speed of time", f"{speed:.0f}")
         assert all(quarters)
-        # Whoever lets its heart not beat is cut off every 40 s; a busy machine may hold everybody up once or twice.
-        assert needless <= PARTITION / 40 / 3
+        # Whoever lets its heart not beat is cut off every 40 s; in fast time a busy machine may hold everybody up.
+        assert needless <= (0 if LONG else 2)

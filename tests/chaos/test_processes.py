@@ -13,9 +13,12 @@ from typing import Any, Final
 
 import pytest
 
+from tests.chaos import faulty
 from tests.chaos.figures import Figures
 from tests.chaos.fleet_of_processes import FleetOfProcesses
 from tests.chaos.processes import HIGHEST, Campaign
+from tests.chaos.processes_ledger import Verdict
+from tests.chaos.processes_mischief import AT_A_NODE, AT_THE_HUB
 from tests.chaos.processes_writes import Writes, all_deaths
 from tests.support.fleet import wait_until
 
@@ -24,7 +27,7 @@ SECONDS: Final = float(os.environ.get("NANOEXEC_CHAOS_SECONDS", "600" if LONG el
 SEED: Final = int(os.environ.get("NANOEXEC_CHAOS_SEED", "0")) or SystemRandom().randrange(1, 10**9)
 NODES: Final = int(os.environ.get("NANOEXEC_CHAOS_NODES", "20" if LONG else "5"))
 LOUD: Final = 1 << 30 if LONG else 1 << 26  # bytes
-DISKS: Final = 0 if os.geteuid() else NODES // 3
+DISKS: Final = 0 if os.geteuid() else max(2, NODES // 3)
 SETTLING: Final = 400.0 if LONG else 80.0  # seconds: a link that broke often is dialled again after a minute
 
 
@@ -41,9 +44,11 @@ def test_nothing_is_lost_or_doubled_whichever_process_is_failed(record_property:
             campaign.rage(SECONDS)
             campaign.settle(SETTLING)
             campaign.end()
-            _nobody_is_left(fleet)
+            _wait_for_the_last(fleet)
             verdict = campaign.verdict()
-            assert (verdict.lost, verdict.doubled, verdict.invented) == ((), (), ())
+            assert verdict == Verdict(), verdict
+            assert fleet.left() == {}
+            assert not LONG or campaign.mischief.missing() == set()
             assert {kind for kind, size in campaign.peaks.items() if size > HIGHEST[kind]} == set(), campaign.peaks
     finally:
         figures.record(record_property)
@@ -61,15 +66,15 @@ def test_nothing_is_lost_or_doubled_at_whichever_write_a_process_dies(
         with FleetOfProcesses(loud=LOUD, disks=0) as fleet:
             fleet.gather("node1")
             campaign = Campaign(fleet, Random(SEED), figures)  # noqa: S311 - nothing secret
-            writes = Writes(fleet, campaign)
+            writes = Writes(fleet, campaign.people)
             for point, when in chosen:
                 writes.die(point, when)
-                figures.count(f"death {when} a write")
+            assert campaign.people.submit("node1", "plain"), "after all of this one more is accepted"
             campaign.settle(SETTLING)
             campaign.end()
-            verdict = campaign.verdict()
             reached = {" ".join(words) for words in fleet.fault_lines("hit")}
-            assert (verdict.lost, verdict.doubled, verdict.invented) == ((), (), ())
+            verdict = campaign.verdict(least=0.1)
+            assert verdict == Verdict(), verdict
             every = {f"{point}.{when}" for point, when in deaths}
             assert reached - every == set(), "written, and not to be seen in the source"
             assert not LONG or every - reached == set(), "never written"
@@ -78,8 +83,11 @@ def test_nothing_is_lost_or_doubled_at_whichever_write_a_process_dies(
         figures.record(record_property)
 
 
-def _nobody_is_left(fleet: FleetOfProcesses) -> None:
+def test_the_writes_at_which_a_campaign_fails_somebody_are_known() -> None:
+    assert {*AT_A_NODE, *AT_THE_HUB} - faulty.points() == set()
+
+
+def _wait_for_the_last(fleet: FleetOfProcesses) -> None:
     """A command whose supervisor was killed goes on, as it says; the longest lasts fifteen seconds."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not fleet.left(), "nobody is left", within=40)
-    assert fleet.left() == {}

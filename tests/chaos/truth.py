@@ -2,40 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
-from nanoexec.errors import StoreError
-from nanoexec.model import EXEC, FINAL, TRANSITIONS, UNCONFIRMED, DeliveryState, Outcome, Run
+from nanoexec.model import EXEC, FINAL, NODES_WORD, TRANSITIONS, UNCONFIRMED, Delivery, DeliveryState, Outcome, Run
 from nanoexec.record import Change, DeliveryCancelled, DeliveryMoved, RunReported, TriggerIssued
-from nanoexec.store import Store
+from tests.chaos.hub_clock import HubClock
+from tests.chaos.hub_disk import DAY, Disk, Key, Wish
 
-TOLERATED: Final = 2.0  # seconds: the agent looks at the clock once a second
-DAY: Final = 86400.0
-Key = tuple[str, str]  # node, run id
-
-
-class Disk:
-    """What the hub's disk holds: what was ever committed, unless an older copy takes its place."""
-
-    def __init__(self) -> None:
-        self.states: dict[Key, DeliveryState] = {}
-        self.seen: set[tuple[str, str, DeliveryState]] = set()  # every state that was ever on it
-        self.cancels: dict[Key, float] = {}  # deliveries that were taken back, and when
-        self.reports: dict[Key, Run] = {}
-
-    def copy(self) -> "Disk":
-        """The same at this moment."""
-        other = Disk()
-        other.states, other.seen = dict(self.states), set(self.seen)
-        other.cancels, other.reports = dict(self.cancels), dict(self.reports)
-        return other
+DRIFT: Final = 1.0  # seconds that an agent takes a frame to be ahead by before it takes the hub's clock to be set
+SLOW: Final = 1.0  # seconds: the disk of a node, between a runner's look at the clock and what it commits
+_CONCLUDED: Final = "until it expired"  # ends a reason of the hub's own
+_BEGUN: Final = (DeliveryState.ACKNOWLEDGED, DeliveryState.RUNNING)
 
 
 class Truth:
     """A ledger of starts and ends, of what is on the hub's disk, and of what anybody was told."""
 
-    def __init__(self, length: Callable[[], float], clock: Callable[[], float]) -> None:
+    def __init__(self, length: Callable[[], float], clock: Callable[[], float], hub_clock: HubClock) -> None:
         self.starts: Counter[Key] = Counter()
         self.ends: dict[Key, int] = {}
         self.kills: set[Key] = set()
@@ -47,12 +30,15 @@ class Truth:
         self.said_to_run: set[Key] = set()
         self.stops: set[Key] = set()  # runs that were told to end because of a cancellation
         self.taken_back: set[Key] = set()  # deliveries that somebody has ever taken back, at whatever hub
-        self.latest = 0.0  # the highest the hub's clock has ever shown
-        self.hub_jumped = False
+        self.called_expired: set[Key] = set()  # by the agent of the node
         self.busy: Counter[Key] = Counter()  # commands that go on, by node and action
         self.begun: dict[Key, float] = {}
         self.wanted: dict[Key, float] = {}
         self.clock = clock
+        self.hub_clock = hub_clock
+        self.came: Counter[str] = Counter()  # deliveries, by the state that they came into
+        self.outcomes: Counter[str] = Counter()
+        self.judged: Counter[str] = Counter()  # how often each kind of promise has been put to the test
         self.counts: Counter[str] = Counter()  # for the figures
         self.broken: list[str] = []  # promises, as sentences
         self._length = length
@@ -75,6 +61,7 @@ class Truth:
     def started(self, node: str, run: Run, known: Run | None) -> float:
         """A command starts, and this is what the journal knows of it; gives how long it will last."""
         self._hold((node, run.id) not in self.reports, f"{run.id} starts on {node} after it was reported")
+        self._hold((node, run.id) in self.wanted, f"{run.id} starts on {node}, and was never admitted")
         self._hold(known and known.started and not known.outcome, f"{run.id} starts on {node}; the journal has {known}")
         self._hold(run.action == EXEC or not self.busy[node, run.action], f"two of {run.action} at once on {node}")
         self.busy[node, run.action] += 1
@@ -90,11 +77,26 @@ class Truth:
         self._hold(self.starts[node, run] == 1, f"{run} is started again on {node}")
         return self._length()
 
-    def handed_over(self, node: str, id_: str, hub_time: float) -> None:
-        """A runner is given an order. How late is only known while the hub's clock has not been moved."""
+    def handed_over(self, node: str, id_: str, since: float) -> None:
+        """A runner is given an order, by an agent that knows what the hub's clock showed at some moment since then."""
+        self._in_time("handed over", node, id_, since, 0.0)
+
+    def admitted(self, node: str, id_: str, since: float) -> None:
+        """A journal has an order that was handed over so: from here on it may start at any time."""
         self.wanted.setdefault((node, id_), self.clock())
-        late = hub_time - self.expires[id_]
-        self._hold(self.hub_jumped or late <= TOLERATED, f"{id_} is handed over {late:.0f} s after it expired")
+        self._in_time("admitted", node, id_, since, SLOW)
+
+    def _in_time(self, what: str, node: str, id_: str, since: float, tolerated: float) -> None:
+        late = self.hub_clock.lowest(since) - self.expires[id_]
+        self._hold(late < tolerated, f"{id_} is {what} on {node} {late:.1f} s after it expired")
+        self.judged[what] += 1
+
+    def call_expired(self, node: str, id_: str, since: float) -> None:
+        """An agent, which knows as much of the hub's clock, tells the hub that an order has expired."""
+        early = self.expires[id_] - self.hub_clock.highest(since)
+        self._hold(early <= DRIFT, f"{id_} is called expired by {node} {early:.1f} s before it expires")
+        self.called_expired.add((node, id_))
+        self.judged["called expired by a node"] += 1
 
     def ended(self, node: str, run: str, status: int) -> None:
         self.ends[node, run] = status
@@ -110,18 +112,21 @@ class Truth:
 
     # At the hub
 
-    def committed(self, changes: Sequence[Change]) -> None:
-        """These changes are on the hub's disk now."""
+    def committed(self, changes: Sequence[Change], decided: float) -> None:
+        """These changes are on the hub's disk now. They were ``decided`` then, by the world's time."""
         for change in changes:
             match change:
                 case TriggerIssued():
                     self._issued(change)
                 case DeliveryMoved():
-                    self._moved(change)
+                    self._moved(change, self.hub_clock.shown(decided))
                 case DeliveryCancelled():
                     self._cancelled(change)
                 case RunReported():
                     self._reported(change)
+        for change in changes:
+            if isinstance(change, DeliveryCancelled):
+                self._withdrawn(change, self.hub_clock.shown(decided))
 
     def _issued(self, change: TriggerIssued) -> None:
         id_ = change.trigger.id
@@ -129,36 +134,71 @@ class Truth:
         self.expires[id_] = change.trigger.expires
         for node in change.nodes:
             state = DeliveryState.SENT if node in change.sent else DeliveryState.PENDING
-            self.states[node, id_] = state
-            self.disk.seen.add((node, id_, state))
+            self._comes((node, id_), state)
         self.counts["deliveries"] += len(change.nodes)
 
     def _cancelled(self, change: DeliveryCancelled) -> None:
         key = change.node, change.trigger
-        self._hold(key in self.states, f"{key} is taken back, and is no delivery")
-        self._hold(self.states.get(key) not in FINAL, f"{key} is taken back and was {self.states.get(key)}")
-        self._hold(key not in self.disk.cancels, f"{key} is taken back twice")
-        self.disk.cancels[key] = change.at
+        state = self.states.get(key)
+        self._hold(state is not None, f"{key} is taken back, and is no delivery")
+        self._hold(state not in NODES_WORD | {DeliveryState.CANCELLED}, f"{key} is taken back and was {state}")
+        self._hold(key not in self.disk.wishes or self.given_up(key), f"{key} is taken back twice")
+        self.disk.wishes[key] = Wish(by=change.by, at=change.at, since=self.clock())
         self.taken_back.add(key)
         self.counts["taken back"] += 1
+        self.judged[f"taken back, {state}"] += 1
 
-    def _moved(self, change: DeliveryMoved) -> None:
+    def _withdrawn(self, change: DeliveryCancelled, hub_time: float) -> None:
+        """What was never sent is cancelled at once; what has just expired, a moment later."""
+        pending = self.states[change.node, change.trigger] is DeliveryState.PENDING
+        said = f"{change.trigger} is taken back from {change.node}, was never sent there, and stays pending"
+        self._hold(not pending or self.expires[change.trigger] <= hub_time, said)
+
+    def given_up(self, key: Key) -> bool:
+        """Whether a node that was asked to take a delivery back, and has not answered, need not be asked any more."""
+        wish = self.disk.wishes[key]
+        return self.hub_clock.shown(wish.since) >= max(self.expires[key[1]], wish.at) + DAY
+
+    def _moved(self, change: DeliveryMoved, hub_time: float) -> None:
         key = change.node, change.trigger
         before = self.states[key]
         self._hold(change.state in TRANSITIONS[before], f"{key}: from {before} to {change.state}")
-        if change.state is DeliveryState.EXPIRED:
-            self._hold(
-                self.latest >= self.expires[change.trigger] - 1, f"{key}: expired before its time: {change.reason}"
-            )
-        if change.state is DeliveryState.RUNNING:
-            self.said_to_run.add(key)
-        if change.state is DeliveryState.FINISHED:
-            self._hold(key in self.reports, f"{key}: finished without a report")
-        if change.state is DeliveryState.CANCELLED:
-            self._hold(key in self.disk.cancels, f"{key}: cancelled, and nobody has taken it back")
-            self._hold(before in UNCONFIRMED, f"{key}: the hub says that it is cancelled; its node has it")
-        self.states[key] = change.state
-        self.disk.seen.add((*key, change.state))
+        match change.state:
+            case DeliveryState.EXPIRED:
+                self._expired(change, before, hub_time)
+            case DeliveryState.LOST:
+                early = self.expires[change.trigger] + DAY - hub_time
+                self._hold(early <= 0, f"{key}: lost {early:.1f} s before its time: {change.reason}")
+                self._hold(before in _BEGUN, f"{key}: lost, and was {before}: {change.reason}")
+            case DeliveryState.RUNNING:
+                self.said_to_run.add(key)
+            case DeliveryState.FINISHED:
+                self._hold(key in self.reports, f"{key}: finished without a report")
+            case DeliveryState.CANCELLED:
+                self._hold(key in self.disk.wishes, f"{key}: cancelled, and nobody has taken it back")
+                self._hold(before is DeliveryState.PENDING, f"{key}: the hub calls it cancelled, and it was {before}")
+        self._comes(key, change.state)
+
+    def _comes(self, key: Key, state: DeliveryState) -> None:
+        self.states[key] = state
+        self.disk.seen.add((*key, state))
+        self.came[state] += 1
+
+    def _expired(self, change: DeliveryMoved, before: DeliveryState, hub_time: float) -> None:
+        """By the reason that is given, the hub has concluded that, or an agent has said so."""
+        key = change.node, change.trigger
+        if not change.reason.endswith(_CONCLUDED):
+            self._hold(key in self.called_expired, f"{key}: has expired, and nobody has said so: {change.reason}")
+            return
+        early = self.expires[change.trigger] - hub_time
+        self._hold(early <= 0, f"{key}: expired {early:.1f} s before its time: {change.reason}")
+        wish = self.disk.wishes.get(key)
+        if wish is not None:
+            self._hold(before is DeliveryState.SENT, f"{key}: was taken back, {before}, and has expired")
+            said = f"cancelled by {wish.by}, and the node did not answer until it expired"
+            self._hold(change.reason == said, f"{key}: was taken back, and has expired: {change.reason}")
+            self.judged["expired, taken back"] += 1
+        self.judged["expired at the hub"] += 1
 
     def _reported(self, change: RunReported) -> None:
         run, key = change.run, (change.node, change.run.id)
@@ -192,19 +232,24 @@ class Truth:
             before is None or before.outcome is run.outcome, f"{said}, and was {before.outcome if before else ''}"
         )
         self.reports[key] = run
+        if before is None and run.outcome is not None:
+            self.outcomes[run.outcome] += 1
 
     def told_accepted(self, id_: str) -> None:
         """A command line was told that this trigger is accepted."""
         self._hold(id_ in self.expires, f"{id_} was accepted and is not on disk")
         self.accepted.add(id_)
 
-    def told(self, node: str, id_: str, state: DeliveryState) -> None:
+    def told(self, delivery: Delivery) -> None:
         """A command line was told of a delivery."""
+        node, id_, state, run = delivery.node, delivery.trigger, delivery.state, delivery.run
         self._hold((node, id_, state) in self.disk.seen, f"{id_} on {node} was told as {state}, and is not on disk")
+        if run is not None:
+            self._hold(self.reports.get((node, id_)) == run, f"{id_} on {node} was told as {run}, and is not on disk")
 
     def told_taken_back(self, node: str, id_: str) -> None:
         """A command line was told that this delivery is taken back."""
-        self._hold((node, id_) in self.disk.cancels, f"{id_} on {node} was told to be taken back, and is not on disk")
+        self._hold((node, id_) in self.disk.wishes, f"{id_} on {node} was told to be taken back, and is not on disk")
 
     def restored(self, backup: Disk) -> None:
         """An older copy is the hub's disk now. What was accepted since is not known there any more."""
@@ -213,25 +258,10 @@ class Truth:
         self.forgotten |= forgotten
         self.disk = backup.copy()
 
+    def unconfirmed(self) -> list[Key]:
+        """Deliveries that no node has confirmed, and that are not over."""
+        return [key for key, state in self.states.items() if state in UNCONFIRMED]
+
     def open(self) -> list[Key]:
         """Deliveries that are not over."""
         return [key for key, state in self.states.items() if state not in FINAL]
-
-
-class WatchedStore(Store):
-    """The hub's store, on a disk that may be full."""
-
-    truth: Truth
-    full: bool = False
-
-    @classmethod
-    def watched(cls, path: Path, truth: Truth) -> Self:
-        store = cls.open(path)
-        store.truth = truth
-        return store
-
-    def commit(self, group: Sequence[Change]) -> None:
-        if self.full:
-            raise StoreError("hub.db: cannot be written: disk is full")
-        super().commit(group)
-        self.truth.committed(group)

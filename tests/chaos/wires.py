@@ -6,6 +6,7 @@ A frame that has set out arrives though its sender dies, and may arrive a second
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from nanoexec.model import DeliveryState
 from nanoexec.transport import Accept, Exchange, Link, Notice, Peer, Respond
 from nanoexec.transport.memory import MemoryExchange, MemoryLink
 from nanoexec.wire import network
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 AT_ONCE: Final = 2.0  # seconds: an agent looks at least once a second whether there is anything to say
+INTERVAL: Final = 15.0  # seconds between two hellos at most
+ANSWER_WITHIN: Final = 25.0  # seconds; of an older answer an agent does not know what it is worth
 _KEPT: Final = 40  # old frames that may come again
 
 
@@ -82,6 +85,7 @@ class NodeWire:
         self._link: MemoryLink | None = None
         self._asked: list[bytes] = []
         self.mouth: LinkWire | None = None
+        self.since: float | None = None  # what the hub's clock showed then or later, the agent knows: it has asked
 
     async def dial(self, topics: Sequence[bytes], within: float) -> Link:
         self._link = await self._world.network.node(self.node.peer).dial(topics, within)
@@ -93,6 +97,7 @@ class NodeWire:
         if self._link is not None:
             self._world.in_nobodys_name(self._world.loop.create_task, self._link.close())
             self._link = self.mouth = None
+        self.since = None
 
     def hear_again(self, frame: bytes) -> None:
         """A published frame, perhaps of a dead hub, comes once more; only on a link that has had its welcome."""
@@ -126,6 +131,9 @@ class LinkWire:
         self._link = link
         self._epoch: str | None = None
         self._asking = False
+        self._closed = False
+        self._due: float | None = world.loop.time()  # when a hello is due in any case
+        self._free = world.loop.time()  # since when nothing has been asked
         self.welcomed = False
         self.owed: float | None = None
 
@@ -138,35 +146,50 @@ class LinkWire:
         return frame
 
     async def request(self, frame: bytes, within: float) -> bytes:
+        question = network.decode_question(frame)
         self._wire.asked(frame)
-        if self.owed is not None and not isinstance(network.decode_question(frame), network.Hello | network.Bye):
+        if self.owed is not None and not isinstance(question, network.Hello | network.Bye):
             self._world.truth.broken.append("a node has heard of a new epoch, and does not say hello first")
-        if self.late():
-            self._world.truth.broken.append("a node has heard of a new epoch, and has not said hello at once")
+        if not isinstance(question, network.Bye):
+            self._world.truth.broken.extend(self.late())
+        if isinstance(question, network.Hello):
+            self._due = None
+        if isinstance(question, network.Ack) and question.state is DeliveryState.EXPIRED:
+            self._wire.node.call_expired(question.trigger)
         self.owed, self._asking = None, True
         try:
             return await self._request(frame, within)
         finally:
             self._asking = False
+            self._free = self._world.loop.time()
 
-    def late(self) -> bool:
-        """Whether this node, which is not stopped, ought to have said hello by now."""
-        return (
-            self.owed is not None
-            and self._world.loop.time() - max(self.owed, self._wire.node.process.resumed) > AT_ONCE
-        )
+    def late(self) -> list[str]:
+        """What this node, which is not stopped, ought to have said by now."""
+        if self._closed or self._asking:
+            return []
+        late = self._world.loop.time() - max(self._free, self._wire.node.process.resumed) > AT_ONCE
+        return [
+            f"{self._wire.node.name} {why}, and has not said hello at once"
+            for why, due in (("has heard of a new epoch", self.owed), ("is due with a hello", self._due))
+            if late and due is not None and self._world.loop.time() - due > AT_ONCE
+        ]
 
     async def _request(self, frame: bytes, within: float) -> bytes:
+        asked = self._world.loop.time()
         task: asyncio.Task[Any] = self._world.in_nobodys_name(
             self._world.loop.create_task, self._link.request(frame, within)
         )
         answer: bytes = await task
         welcome = network.decode_answer(answer)
+        if self._world.loop.time() - asked <= ANSWER_WITHIN:
+            self._wire.since = asked
         if isinstance(welcome, network.Welcome):
             self._epoch = welcome.epoch
             self.welcomed = True
+            self._due = self._world.loop.time() + INTERVAL
         return answer
 
     async def close(self) -> None:
+        self._closed = True
         self.owed = None
         await self._link.close()

@@ -5,11 +5,10 @@ room adds: death at any moment, also between a decision and its commit, full dis
 late, twice or never. `check` holds after every step; `heal` ends all faults, and then everything must come to its end.
 """
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from contextvars import Context
 from functools import cache
 from pathlib import Path
@@ -19,25 +18,26 @@ from typing import Any, Final, TypeVar
 from unittest.mock import patch
 
 from nanoexec.config import HubConfig
-from nanoexec.errors import NanoexecError
-from nanoexec.hub.control import ControlSocket
 from nanoexec.hub.service import Hub
-from nanoexec.model import FINAL, DeliveryState, Instant, identifier
+from nanoexec.model import DeliveryState, Instant, identifier
 from nanoexec.record import NodeJoined
 from nanoexec.store import Store, snapshot
 from nanoexec.transport.memory import MemoryNetwork
-from nanoexec.wire import control, stream
-from tests.chaos import peace
+from nanoexec.wire import control
+from tests.chaos import command_line, ear, hub_records, peace
 from tests.chaos.child import kernel
-from tests.chaos.figures import Figures
+from tests.chaos.happened import Happened
+from tests.chaos.hub_clock import HubClock
+from tests.chaos.hub_disk import Disk, WatchedStore
 from tests.chaos.loop import Process, VirtualLoop
 from tests.chaos.node import START, Node
-from tests.chaos.truth import Disk, Truth, WatchedStore
-from tests.chaos.wires import HubWire
+from tests.chaos.truth import Truth
+from tests.chaos.wires import ANSWER_WITHIN, HubWire
 
 NAMES: Final = ("web1", "web2", "db1")
 CALM: Final = 5  # looks, ten seconds apart
 REACHED: Final = 150.0  # seconds in which everybody is connected again, and offered what is theirs
+ROWS_EVERY: Final = 10  # checks: to read the whole database takes a while
 _LENGTHS: Final = (0.0, 0.03, 2.0, 2.0, 40.0, 5000.0)  # seconds that commands last
 _STATUSES: Final = (0, 0, 0, 1)
 _T = TypeVar("_T")
@@ -65,28 +65,32 @@ def empty_store() -> bytes:
 class World:
     """Everything there is. ``seed`` decides all that is left to chance."""
 
-    def __init__(self, seed: int, figures: Figures) -> None:
+    def __init__(self, seed: int, figures: Happened) -> None:
         self.random = Random(seed)  # noqa: S311 - a world that can be made again
         self.figures = figures
         self.loop = VirtualLoop(self.random, latency=0.01)
-        self.truth = Truth(lambda: 0.03 if self.healing else self.random.choice(_LENGTHS), self.loop.time)
+        self.hub_clock = HubClock(self.loop.time, START)
+        self.truth = Truth(
+            lambda: 0.03 if self.healing else self.random.choice(_LENGTHS), self.loop.time, self.hub_clock
+        )
         self.network = MemoryNetwork(Random(seed + 1))  # noqa: S311 - the same
         self.healing = False
         self.submitted = 0
         self.hub: Hub | None = None
         self.hub_wire: HubWire | None = None
         self.hub_process = Process("nobody")
-        self._hub_off = 0.0
         self._numbers = 0
+        self._checks = 0
         self._published: list[bytes] = []
         self._root = scratch()
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self._root)
         self._stack.enter_context(kernel())
+        self._stack.enter_context(ear.listening(self.loop.faults))
         chance = SimpleNamespace(token_bytes=self.random.randbytes)
         self._stack.enter_context(patch("nanoexec.hub.service.secrets", chance))
         (self._root / "hub.db").write_bytes(empty_store())
-        self.store = WatchedStore.watched(self._root / "hub.db", self.truth)
+        self.store = WatchedStore.watched(self._root / "hub.db", self)
         self._backup: Disk | None = None
         self._stack.callback(self._close_store)
         offs = (0.0, 3600.0, -7200.0)
@@ -120,9 +124,7 @@ class World:
 
     def now(self) -> Instant:
         """The hub's clocks."""
-        now = Instant(wall=START + self.loop.time() + self._hub_off, steady=self.loop.time())
-        self.truth.latest = max(self.truth.latest, now.wall)
-        return now
+        return Instant(wall=self.hub_clock.shows, steady=self.loop.time())
 
     def advance(self, seconds: float) -> None:
         """Let everything happen that is due within so many seconds."""
@@ -136,10 +138,6 @@ class World:
         """Do what no process does, and so no death prevents: the network's work, and the kernel's."""
         return Context().run(what, *args)
 
-    def move_hub_clock(self, seconds: float) -> None:
-        self._hub_off += seconds
-        self.truth.hub_jumped = True
-
     # The hub
 
     def start_hub(self) -> None:
@@ -147,6 +145,7 @@ class World:
         if self.hub is not None:
             return
         self.hub_process = Process("hub")
+        self.hub_process.resumed = self.loop.time()
         self.hub_wire = HubWire(self, self.hub_process)
         self.hub = Hub(
             HubConfig(),
@@ -157,6 +156,10 @@ class World:
             now=self.now,
         )
         self.loop.create_task(self.hub.start(), context=self.hub_process.context())
+
+    def hub_works_since(self) -> float:
+        """When anything last came in the way of this hub's work."""
+        return max(self.hub_process.resumed, self.store.failed, self.hub_clock.set_at)
 
     def kill_hub(self) -> None:
         """SIGKILL: what was decided and is not on disk has never been."""
@@ -203,7 +206,7 @@ class World:
             file.unlink()
         shutil.copy2(self._root / "kept.db", self._root / "hub.db")
         self.truth.restored(self._backup)
-        self.store = WatchedStore.watched(self._root / "hub.db", self.truth)
+        self.store = WatchedStore.watched(self._root / "hub.db", self)
         self.store.forget_tokens()
         self.store.full = full
         self.start_hub()
@@ -212,12 +215,7 @@ class World:
     def ask(self, request: control.Request) -> None:
         """A command line asks the hub, if it is there, and hears what it says for as long as both live."""
         if self.hub is not None:
-            self.loop.create_task(self._ask(self.hub, request), context=self.hub_process.context())
-
-    async def _ask(self, hub: Hub, request: control.Request) -> None:
-        writer: Any = _CommandLine(self.truth)
-        with suppress(NanoexecError):  # the socket would tell the reason, and hang up
-            await ControlSocket(hub)._answer(request, "root", asyncio.StreamReader(), writer)
+            self.loop.create_task(command_line.ask(self, self.hub, request), context=self.hub_process.context())
 
     def keep_published(self, frame: bytes) -> None:
         self._published = [*self._published[-60:], frame]
@@ -232,19 +230,22 @@ class World:
 
     def check(self) -> None:
         """What holds at every moment."""
-        assert not self.truth.broken, self.truth.broken
-        assert not self.loop.faults, self.loop.faults
+        assert not self.truth.broken, "; ".join(self.truth.broken)
+        assert not self.loop.faults, "; ".join(self.loop.faults)
+        self._checks += 1
         for node in self.nodes.values():
             late = node.wire.mouth is not None and not node.process.stopped and node.wire.mouth.late()
-            assert not late, f"{node.name} has heard of a new epoch, and has not said hello"
+            assert not late, late
+            denied = node.agent is not None and node.agent.counters["messages_denied"]
+            assert not denied, f"{node.name} was denied {denied} messages"
         if self.hub is not None:
             ended = [task for task in self.hub._tasks if task.done()]
             assert not ended, f"a loop of the hub has ended: {ended}"
-            for key, state in self.truth.states.items():
-                entry = self.hub.clerk.core.ledger.get(key[1])
-                assert entry is not None or state in FINAL or self.store.full or not self.hub._tasks, (
-                    f"{key} is {state} on disk and the hub does not know it"
-                )
+            assert not self.hub._counters["frames_refused"], "the hub refuses what a node says"
+            hub_records.check_memory(self)
+            hub_records.check_expiry(self)
+        if not self._checks % ROWS_EVERY:
+            hub_records.check_disk(self)
 
     def mend(self) -> None:
         """End all faults, and start whatever is down."""
@@ -258,6 +259,7 @@ class World:
         for node in self.nodes.values():
             self.network.heal(node.name)
             node.death, node.slow = "", False
+            node.resume_runner()
             if node.agent is not None and node.process.stopped:
                 self.loop.resume(node.process)
             node.start_runner()
@@ -266,9 +268,10 @@ class World:
     def heal(self) -> None:
         """Mend it, and let time pass until there is nothing left to do."""
         self.healing = True
-        self.mend()
-        soon = {name: self._latest_for(node) + REACHED for name, node in self.nodes.items()}
+        soon = {name: self._believed_by(node) + REACHED for name, node in self.nodes.items()}
         alive = {key for key in self.truth.open() if self.truth.expires[key[1]] > soon[key[0]]}
+        alive -= self.truth.called_expired
+        self.mend()
         until = self.loop.time() + peace.HEALING
         calm = 0  # looks in a row: a question that is still unanswered breaks a link when its 25 seconds are over
         while self.loop.time() < until and calm < CALM:
@@ -282,43 +285,18 @@ class World:
         needless = [key for key in alive if self.truth.states[key] is DeliveryState.EXPIRED]
         assert not needless, f"{needless} had time enough when all was well again, and were let expire"
 
-    def _latest_for(self, node: Node) -> float:
-        """The hub's time, or what an agent takes for it that has not heard that the hub's clock was set back."""
-        now = self.now().wall
-        return now if node.agent is None else max(now, node.agent.core.hub_time.earliest(node.now().steady))
+    def _believed_by(self, node: Node) -> float:
+        """The highest that this node can take for the hub's time without asking: only if it slept does it not ask."""
+        known, process = node.wire.since, node.process
+        slept = process.stopped or self.loop.time() - process.resumed < ANSWER_WITHIN
+        return self.hub_clock.highest(known) if slept and known is not None else self.hub_clock.shows
 
     def close(self) -> None:
         """Take everything down, and leave nothing."""
         try:
-            for what, times in self.truth.counts.items():
-                self.figures.add(what, times)
-            self.figures.add("starts", self.truth.starts.total())
-            self.figures.add("doubled", sum(times - 1 for times in self.truth.starts.values()))
+            self.figures.take(self.truth)
             for node in self.nodes.values():
                 node.close()
             self.loop.end()
         finally:
             self._stack.close()
-
-
-class _CommandLine:
-    """What a command line hears, compared at that very moment with what is on the hub's disk."""
-
-    def __init__(self, truth: Truth) -> None:
-        self._truth = truth
-
-    def is_closing(self) -> bool:
-        return False
-
-    def write(self, data: bytes) -> None:
-        reply = control.decode_reply(data[stream.HEADER :])
-        if isinstance(reply, control.Accepted):
-            self._truth.told_accepted(reply.trigger.id)
-        elif isinstance(reply, control.Cancelling):
-            for delivery in reply.deliveries:
-                self._truth.told(delivery.node, delivery.trigger, delivery.state)
-                if delivery.node not in reply.over:
-                    self._truth.told_taken_back(delivery.node, delivery.trigger)
-        elif isinstance(reply, control.Progress):
-            for delivery in reply.deliveries:
-                self._truth.told(delivery.node, delivery.trigger, delivery.state)

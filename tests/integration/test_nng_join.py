@@ -1,6 +1,7 @@
 """The join listener, as machines without a certificate see it."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -115,9 +116,16 @@ def test_bad_and_oversized_questions_get_no_answer_and_the_listener_lives_on(
     play(credentials, scene)
 
 
-def test_asking_nobody_ends_within_the_deadline() -> None:
-    with pytest.raises(LinkLostError, match=r"0\.2 s"):
-        asyncio.run(ask_to_join("tls+tcp://127.0.0.1:1", b"me", ca=None, hub_name=HUB, within=0.2))
+def test_asking_nobody_ends_at_once() -> None:
+    with pytest.raises(LinkLostError, match="no connection: connection refused"):
+        asyncio.run(ask_to_join("tls+tcp://127.0.0.1:1", b"me", ca=None, hub_name=HUB, within=SOON))
+
+
+def test_asking_who_is_silent_ends_within_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"tls+tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(LinkLostError, match=r"0\.2 s"):
+            asyncio.run(ask_to_join(url, b"me", ca=None, hub_name=HUB, within=0.2))
 
 
 def test_a_join_port_in_use_is_said_with_its_address(credentials: Credentials) -> None:

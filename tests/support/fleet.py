@@ -12,11 +12,13 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 DEADLINE = 20.0  # seconds that a condition may take on a busy machine
+ENDING = 10.0  # seconds that a daemon may take to end
+LEASH = ("setpriv", "--pdeathsig", "KILL", "--")  # a daemon does not outlive the tests, whatever ends them
 
 
 def wait_until(condition: Callable[[], Any], what: str, within: float = DEADLINE, every: float = 0.02) -> Any:
@@ -67,7 +69,9 @@ def assert_one_line(done: "subprocess.CompletedProcess[str]", status: int, *said
 
 
 class Service:
-    """One daemon: its process, its log, its beginning and end."""
+    """One daemon: its process, its log, its beginning and end. ``before`` is put before its command."""
+
+    before: Sequence[str] = ()
 
     def __init__(self, words: list[str], log: Path) -> None:
         self.words = words
@@ -77,7 +81,7 @@ class Service:
     def start(self, **environment: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.words],
+                [*self.before, *LEASH, sys.executable, "-m", *self.words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -86,18 +90,22 @@ class Service:
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
-        """Send a signal and wait for the end. Returns the exit status; None if it was not running."""
+        """Send a signal and wait for the end. Returns the exit status; None if it was not running.
+
+        One that was stopped goes on, and so hears the signal. Whatever happens here, it has ended after this.
+        """
         if self.process is None:
             return None
         process, self.process = self.process, None
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
         try:
-            return process.wait(10)
+            process.send_signal(number)
+            process.send_signal(signal.SIGCONT)
+            return process.wait(ENDING)
         except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.words} did not end at {number.name}:\n{self.text()}") from None
+        finally:  # also if whoever waits here has lost patience
             process.kill()
             process.wait()
-            raise AssertionError(f"{self.words} did not end at {number.name}:\n{self.text()}") from None
 
     def kill(self) -> None:
         """As if the power went."""
@@ -142,8 +150,10 @@ class FleetNode:
         self.agent.start()
 
     def stop(self) -> None:
-        self.agent.stop()
-        self.runner.stop()
+        try:
+            self.agent.stop()
+        finally:
+            self.runner.stop()
 
 
 class Fleet:
@@ -155,7 +165,7 @@ class Fleet:
         self.nodes: dict[str, FleetNode] = {}
         self.hub = Service(["nanoexec.hub", "--root", str(self.root)], self.directory / "hub.log")
         publish, report, self.join_port = free_ports(3)
-        self.keys = {
+        self.keys: dict[str, Any] = {
             "bind": "127.0.0.1",
             "publish_port": publish,
             "report_port": report,
@@ -178,10 +188,10 @@ class Fleet:
         if kind is not None:
             for log in sorted(self.directory.glob("*.log")):
                 sys.stdout.write(f"==> {log.name}\n{log.read_text(errors='replace')[-4000:]}\n")
-        for node in self.nodes.values():
-            node.stop()
-        self.hub.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.ExitStack() as ends:
+            ends.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            for stop in (self.hub.stop, *(node.stop for node in self.nodes.values())):
+                ends.callback(_ended, stop, failing=kind is not None)
 
     def configure(self) -> None:
         """Write hub.toml from ``keys``."""
@@ -266,6 +276,16 @@ class Fleet:
         return wait_until(
             lambda: (found := self.shown(trigger)[node])["state"] in states and found, f"{node} to be {states}"
         )
+
+
+def _ended(stop: Callable[[], object], *, failing: bool) -> None:
+    """Stop something. That it did not end by itself is said aside if a test is ``failing`` for a reason of its own."""
+    try:
+        stop()
+    except AssertionError as error:
+        if not failing:
+            raise
+        sys.stdout.write(f"{error}\n")
 
 
 @contextlib.contextmanager

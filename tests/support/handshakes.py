@@ -1,11 +1,17 @@
-"""TLS handshakes that are broken off where it hurts: right behind the client's last word."""
+"""TLS handshakes of our own: broken off where it hurts, right behind the client's last word, or as NNG makes them."""
 
 import contextlib
 import socket
 import ssl
+import struct
 import tempfile
+from typing import Final
 
 from nanoexec.model import Credentials
+
+SUB: Final = 0x21  # the protocol numbers of NNG's scalability protocols
+REQ: Final = 0x30
+SOON: Final = 10.0
 
 
 def context(credentials: Credentials) -> ssl.SSLContext:
@@ -28,6 +34,27 @@ def break_off(side: ssl.SSLContext, port: int, hub_name: str, times: int = 1) ->
     for _ in range(times):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.1) as plain:
             _handshake(side, plain, hub_name)
+
+
+def greet(
+    side: ssl.SSLContext, address: tuple[str, int], hub_name: str, source: str, protocol: int = REQ
+) -> ssl.SSLSocket:
+    """A connection from ``source`` as NNG makes it, up to the other end's greeting. Raises `OSError`."""
+    plain = socket.create_connection(address, timeout=SOON, source_address=(source, 0))
+    try:
+        secured = side.wrap_socket(plain, server_hostname=hub_name)
+    except OSError:
+        plain.close()
+        raise
+    secured.sendall(b"\0SP\0" + struct.pack(">HH", protocol, 0))
+    secured.recv(8)
+    return secured
+
+
+def turned_away(side: ssl.SSLContext, address: tuple[str, int], hub_name: str, source: str) -> None:
+    """Dial, and wait until the other end hangs up."""
+    with greet(side, address, hub_name, source) as secured, contextlib.suppress(OSError):
+        secured.recv(1)
 
 
 def _handshake(side: ssl.SSLContext, plain: socket.socket, hub_name: str) -> None:

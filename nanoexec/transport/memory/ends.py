@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from nanoexec.errors import ProtocolError
-from nanoexec.transport import Accept, LinkLostError, Notice, Peer, Respond
+from nanoexec.transport import LOST, Accept, LinkLostError, Notice, Peer, Respond
 from nanoexec.transport.limits import MAX_PUBLISHED, PUBLISH_QUEUE, RECEIVE_QUEUE
 from nanoexec.transport.memory.faults import Faults
 from nanoexec.transport.presence import Presence
 from nanoexec.wire.network import MAX_FRAME
 
 Arrive = Callable[[bytes], None]
-_LOST = "the connection was lost"
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class MemoryExchange:
         """Break a node's connections so that both ends notice."""
         for link in [link for link in self._links if link.peer.name == name]:
             self.part(link)
-            link.end(_LOST)
+            link.end(LOST)
 
     def admit(self, peer: Peer, topics: Sequence[bytes]) -> "MemoryLink":
         """Let a node in, or raise `LinkLostError`."""
@@ -71,7 +70,7 @@ class MemoryExchange:
             welcome = False
         if not welcome:
             self.refused += 1
-            raise LinkLostError(f"memory: {_LOST}")
+            raise LinkLostError(f"memory: {LOST}")
         link = MemoryLink(self._faults, self, peer, tuple(topics))
         self._links.append(link)
         self._loop.call_soon(self._announce, link)
@@ -81,7 +80,7 @@ class MemoryExchange:
         """End a connection from here."""
         self.part(link)
         if self._faults.reaches(link.peer):
-            link.end(_LOST)
+            link.end(LOST)
 
     def part(self, link: "MemoryLink") -> None:
         """A connection has ended."""

@@ -53,7 +53,9 @@ class MemoryNodeTransport:
 
     async def dial(self, topics: Sequence[bytes], within: float) -> MemoryLink:
         exchange = self._network.exchange
-        if not exchange or exchange.closed or not self._network.reaches(self._peer):
-            await asyncio.sleep(within)  # NNG does not tell a refused connection from a silent one either
+        if not self._network.reaches(self._peer):
+            await asyncio.sleep(within)
             raise LinkLostError(f"memory: no connection within {within:.3g} s")
+        if not exchange or exchange.closed:
+            raise LinkLostError("memory: no connection: connection refused")
         return exchange.admit(self._peer, topics)

@@ -11,6 +11,7 @@ from nanoexec.model import Credentials
 from nanoexec.transport import Accept, Notice, Peer, Respond
 from nanoexec.transport.limits import MAX_PUBLISHED, PUBLISH_QUEUE
 from nanoexec.transport.nng import tls
+from nanoexec.transport.nng.bar import Bar
 from nanoexec.transport.nng.gate import CONNECTIONS, Gate
 from nanoexec.transport.nng.listeners import Listeners
 from nanoexec.transport.nng.message import SOCKET_LIMIT
@@ -58,11 +59,12 @@ class NngExchange:
         self._closed = False
         self._gate = gate
         self._listeners = Listeners()
+        self._bar = Bar(self._listeners.filter)
         self._publisher = pynng.Pub0(send_buffer_size=PUBLISH_QUEUE, recv_max_size=SOCKET_LIMIT)
         self._publisher.tcp_keepalive = True
         self._replies = Replies(self._gate.peer, respond)
-        self._gate.guard(self._publisher, self._notice)
-        self._gate.guard(self._replies.socket)
+        self._gate.guard(self._publisher, self._notice, self._stranger)
+        self._gate.guard(self._replies.socket, None, self._stranger)
 
     @property
     def refused(self) -> int:
@@ -73,6 +75,11 @@ class NngExchange:
     def reopened(self) -> int:
         """How often an address was opened anew so far, for the dead connections that NNG kept there."""
         return self._listeners.reopened
+
+    @property
+    def barred(self) -> int:
+        """How often an address was barred from dialling so far, since it was refused again and again."""
+        return self._bar.count
 
     def listen(self, publish_url: str, report_url: str, config: Any) -> None:
         """Open both addresses. Raises `UnavailableError`."""
@@ -92,6 +99,7 @@ class NngExchange:
 
     async def close(self) -> None:
         self._closed = True
+        self._bar.close()
         self._listeners.close()
         self._publisher.close()
         await self._replies.close()
@@ -99,6 +107,10 @@ class NngExchange:
     def _notice(self, peer: Peer, up: bool) -> None:  # noqa: FBT001 - the shape of a Notice
         with contextlib.suppress(RuntimeError):  # the loop ended before this connection did
             self._loop.call_soon_threadsafe(self._change, peer, up)
+
+    def _stranger(self, address: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self._bar.refused, address)
 
     def _change(self, peer: Peer, up: bool) -> None:  # noqa: FBT001 - the shape of a Notice
         if not self._closed:

@@ -1,7 +1,10 @@
 """One dialled connection on the event loop: it comes up once, and when it is lost it is over.
 
 NNG would dial again by itself, with a random pause and no back-off; here it is told to wait for days, so that whoever
-uses the line decides when to try again.
+uses the line decides when to try again. Nor does it say that a dial has failed, so it is asked, at growing intervals.
+
+Whoever hangs up in the middle of a TLS handshake may leave its peer a dead connection (see `listeners`). So a line that
+nobody wants any more closes its socket only when the handshake is over, or has had `HANDSHAKE` for it.
 """
 
 import asyncio
@@ -11,9 +14,12 @@ from typing import Any, Final
 
 import pynng
 
-from nanoexec.transport import LinkLostError
+from nanoexec.transport import LOST, LinkLostError
+from nanoexec.transport.nng.failure import why_not
 
 MOMENT: Final = 0.001  # seconds
+FIRST_LOOK: Final = 0.05  # seconds that a dial is given before it is asked whether it has failed; then twice as long
+HANDSHAKE: Final = 2.0  # seconds: two hundred times what one takes on a hub that is not busy
 NEVER: Final = 1 << 30  # milliseconds, twelve days; NNG pauses a random part of it
 
 
@@ -38,6 +44,7 @@ class Line:
         self._watched = False
         self._kept: bytes | None = None
         self._lost = ""
+        self._dialer: Any = None  # while it is not known how the dial ends
         self._settled = asyncio.Event()
         socket.add_post_pipe_connect_cb(lambda _: self._soon(self._connected))
         socket.add_post_pipe_remove_cb(lambda _: self._soon(self._gone))
@@ -45,12 +52,13 @@ class Line:
     def dial(self) -> None:
         """Begin to connect. Raises `LinkLostError` for what cannot be an address."""
         try:
-            self._socket.dial(self.url, block=False)
+            self._dialer = self._socket.dial(self.url, block=False)
         except pynng.NNGException as error:
             raise LinkLostError(f"{self.url}: cannot dial: {error}") from None
+        self._loop.call_later(FIRST_LOOK, self._look, FIRST_LOOK)
 
     async def connected(self) -> None:
-        """Wait until the line is up. Raises `LinkLostError`."""
+        """Wait until the line is up. Raises `LinkLostError`, also when the dial has failed."""
         await self._settled.wait()
         self._check()
 
@@ -108,7 +116,10 @@ class Line:
         self._unwatch()  # the descriptor is NNG's, and its number is free for others once the socket is closed
         if self._reader and not self._reader.done():
             self._reader.set_exception(LinkLostError(f"{self.url}: {reason}"))
-        self._socket.close()
+        if self._dialer:
+            self._loop.call_later(HANDSHAKE, self._dialled)
+        else:
+            self._socket.close()
 
     def _check(self) -> None:
         if self._lost:
@@ -138,10 +149,29 @@ class Line:
         with contextlib.suppress(RuntimeError):  # called in NNG's thread, and the loop may have ended meanwhile
             self._loop.call_soon_threadsafe(callback)
 
+    def _look(self, pause: float) -> None:
+        """Ask whether the dial has failed, until its end is known."""
+        if not self._dialer:
+            return
+        if fault := why_not(self._dialer):
+            self._dialled()
+            if not self._lost:
+                self._ended(f"no connection: {fault}")
+        else:
+            self._loop.call_later(2 * pause, self._look, 2 * pause)
+
     def _connected(self) -> None:
         self.up = True
         self._settled.set()
+        self._dialled()
 
     def _gone(self) -> None:
+        self._dialled()
         if not self._lost:
-            self._ended("the connection was lost")
+            self._ended(LOST)
+
+    def _dialled(self) -> None:
+        """How the dial ended is known, or matters no more: now the socket can go, if nobody wants it."""
+        self._dialer = None
+        if self._lost:
+            self._socket.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import pynng
 
@@ -12,6 +12,8 @@ from nanoexec.transport.limits import RECEIVE_QUEUE
 from nanoexec.transport.nng import tls
 from nanoexec.transport.nng.line import NEVER, Line
 from nanoexec.transport.nng.message import SOCKET_LIMIT
+
+LONGEST_DOUBT: Final = 0.1  # seconds: of a handshake that took longer, most is a busy hub, and a good node has no time
 
 
 class NngNodeTransport:
@@ -50,7 +52,7 @@ class NngLink:
 
     async def connect(self, within: float) -> None:
         """Dial both and wait for both. Raises `LinkLostError`."""
-        await connect((self._hears, self._asks), within)
+        await connect((self._asks, self._hears), within)
 
     async def receive(self) -> bytes:
         return await self._hears.receive()
@@ -79,13 +81,21 @@ def open_socket(kind: Any, config: Any, **options: Any) -> Any:
 
 
 async def connect(lines: Sequence[Line], within: float) -> None:
-    """Dial and wait until every line is up. Raises `LinkLostError`."""
+    """Dial one after the other, each once the one before is up. Raises `LinkLostError`.
+
+    Whoever is not let in hears so a round trip after that, of which a handshake takes three: who waits that long does
+    not begin another handshake in vain.
+    """
+    now = asyncio.get_running_loop().time
+    dialled = ""
     try:
         async with asyncio.timeout(within):
             for line in lines:
+                began, dialled = now(), line.url
                 line.dial()
-            for line in lines:
                 await line.connected()
+                if line is not lines[-1]:
+                    await asyncio.sleep(min((now() - began) / 2, LONGEST_DOUBT))
+                    await line.connected()  # still
     except TimeoutError:
-        missing = " and ".join(line.url for line in lines if not line.up)
-        raise LinkLostError(f"{missing}: no connection within {within:.3g} s") from None
+        raise LinkLostError(f"{dialled}: no connection within {within:.3g} s") from None

@@ -13,21 +13,18 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
-from collections import defaultdict
 from typing import Any, Final
 
 import pynng
 from pynng import ffi, lib
 
 from nanoexec.errors import UnavailableError
+from nanoexec.transport.nng import sockets
 
 EVERY: Final = 5.0  # seconds between two looks
 MOST: Final = 2048  # dead connections to a listener: 100 MiB, and as many handshakes as 1000 nodes need to come back
 SHARE: Final = 8  # and at most one in so many of the descriptors that this process may have
 _AGAIN: Final = 0.5  # seconds until a listener that could not be opened is tried again
-_ANY: Final = 1 << 16  # descriptors to look at when there is none left to list them with
-_DEAD: Final = 7  # TCP_CLOSE, the first byte of TCP_INFO, tcp(7)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +41,7 @@ class Listeners:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._listeners: list[_Listener] = []
+        self._program = b""
 
     def open(self, socket_: Any, url: str, config: Any) -> int:
         """Listen with a TLS configuration, or without if it is None; the port, or 0 for an address without ports.
@@ -57,6 +55,15 @@ class Listeners:
             self._timer = self._timer or self._loop.call_later(self._every, self._look)
         return listener.port
 
+    def filter(self, program: bytes) -> None:
+        """Have what comes to all of them filtered by this program (see `syn_filter`), also once they are opened anew.
+
+        Raises `OSError`.
+        """
+        self._program = program
+        for listener in self._listeners:
+            listener.filter(program)
+
     def close(self) -> None:
         """Look no more: the sockets are about to be closed, and their listeners with them. May be called twice."""
         self._listeners.clear()
@@ -66,7 +73,7 @@ class Listeners:
     def _look(self) -> None:
         self._timer = self._loop.call_later(self._every, self._look)
         most = min(os.sysconf("SC_OPEN_MAX") // SHARE, MOST)
-        dead = _dead_connections(most)
+        dead = sockets.dead_connections(most)
         for listener in self._listeners:
             there = dead[listener.port]
             if listener.is_open and len(there - listener.outlived) > most:
@@ -89,6 +96,9 @@ class Listeners:
         except UnavailableError as error:  # NNG gives the descriptors back a moment later
             log.warning("%s; it is tried again", error)
             self._loop.call_later(_AGAIN, self._reopen, listener)
+        else:
+            with contextlib.suppress(OSError):  # whoever changes the program next hears of it
+                listener.filter(self._program)
 
 
 class _Listener:
@@ -101,6 +111,7 @@ class _Listener:
         self._socket = socket_
         self._config = config
         self._listener: Any = None
+        self._descriptors: list[int] = []  # of the sockets that listen, once somebody has asked
 
     @property
     def is_open(self) -> bool:
@@ -122,35 +133,18 @@ class _Listener:
         if self.port:
             self.url = f"{self.url.rpartition(':')[0]}:{self.port}"
 
+    def filter(self, program: bytes) -> None:
+        """Have what comes in filtered, if it is open. Raises `OSError`."""
+        if not self.is_open or not (program or self._descriptors):
+            return
+        if not self._descriptors:
+            self._descriptors = sockets.listening(self.port)
+        if not self._descriptors:
+            raise FileNotFoundError(f"{self.url}: no socket is found that listens there")
+        for descriptor in self._descriptors:
+            sockets.attach(descriptor, program)
+
     def close(self) -> None:
         listener, self._listener = self._listener, None
+        self._descriptors = []
         listener.close()
-
-
-def _dead_connections(most: int) -> defaultdict[int, set[int]]:
-    """The TCP sockets of this process that are closed: their inodes by local port, none if all are at most ``most``."""
-    dead: defaultdict[int, set[int]] = defaultdict(set)
-    descriptors: list[int] | range
-    try:
-        with os.scandir("/proc/self/fd") as entries:
-            descriptors = [int(entry.name) for entry in entries]
-    except OSError:  # there is no descriptor left
-        descriptors = range(_ANY)
-    else:
-        if len(descriptors) <= most:
-            return dead
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):  # no socket, or closed by now
-            if port := _port_of_dead(descriptor):
-                dead[port].add(os.fstat(descriptor).st_ino)
-    return dead
-
-
-def _port_of_dead(descriptor: int) -> int:
-    """The local port of a TCP socket that is closed, 0 of one that is not. Raises `OSError` for anything else."""
-    looked_at = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
-    try:
-        dead = looked_at.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _DEAD
-        return int(looked_at.getsockname()[1]) if dead else 0
-    finally:
-        looked_at.detach()  # it is NNG's to close
