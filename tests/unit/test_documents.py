@@ -13,6 +13,7 @@ from nanoexec.agent import core as agent_core
 from nanoexec.cli.app import program
 from nanoexec.config import HubConfig
 from nanoexec.errors import ExitCode
+from nanoexec.hub import control as hub_control
 from nanoexec.hub import core, echo, ledger, roster, service
 from nanoexec.model import MAX_LIFETIME, TRANSITIONS, ActionOffer, DeliveryState, Order, Output, Run, Trigger, Value
 from nanoexec.run.local import HELP
@@ -122,6 +123,8 @@ def test_numbers_in_the_text_are_those_in_the_code() -> None:
     assert f"(`MAX_FRAME`) | {network.MAX_FRAME:,} bytes" in text
     assert f"(`MAX_MESSAGE`) | {stream.MAX_MESSAGE:,} bytes" in text
     assert f"{limits.MAX_PUBLISHED - network.MAX_FRAME} bytes" in text
+    assert hub_control.UNREAD == 64 << 20
+    assert "64 MiB; with more the hub hangs up" in text
     assert limits.PUBLISH_QUEUE == limits.RECEIVE_QUEUE == 256
     assert "| 256 each; then the oldest is dropped |" in text
     assert f"protocol version **{network.PROTOCOL}**" in text
