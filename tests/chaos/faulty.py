@@ -5,7 +5,7 @@ MODULE is what would stand after ``python -m``; it runs as it would there, in th
 NANOEXEC_FAULT=POINT.WHEN:COUNT[:HOW]  at the COUNT-th time that this process or a fork of it comes to POINT, `before`
                                        or `after` the commit, it dies (SIGKILL), or is told that the disk failed (error)
 NANOEXEC_FAULT_SLOW=SECONDS            each commit takes so much longer
-NANOEXEC_FAULT_HASTE=NUMBER            every pause is so many times shorter: who waits for better times gives up sooner
+NANOEXEC_FAULT_HASTE=NUMBER            every pause is so many times shorter: better times are waited for in less time
 NANOEXEC_FAULT_LOG=FILE                gets a line for each point that was reached, for each death and each error, for
                                        each process that was slowed, and for each write that the disk itself refused
 

@@ -33,7 +33,7 @@ _PATIENCE: Final = 2.0  # seconds for an answer of the hub
 _NODE_DISK: Final = "24m"
 _HUB_DISK: Final = "256m"  # a hub keeps all that twenty nodes do in ten minutes: 25 MB by then
 _MANY: Final = 4  # joining at once
-_HASTE: Final = 20.0  # times: a supervisor tries for 71 s to say how its run ended, and a disk is to be full for longer
+_HASTE: Final = 20.0  # times: a supervisor comes to its longest pause after 71 s, and a disk is to be full for longer
 
 
 class FaultyService(Service):

@@ -166,7 +166,7 @@ class Campaign:
         self._figures.add("starts", sum(line.what == "start" for line in lines))
         self._figures.add("lost", len(verdict.lost))
         self._figures.add("doubled", len(verdict.doubled))
-        self._figures.add("successes that nobody did", len(verdict.invented))
+        self._figures.add("told, and not done", len(verdict.invented))
         self._figures.fact("most memory, MiB", ", ".join(f"{kind} {size}" for kind, size in self.peaks.items()))
         return verdict
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-GIVES_UP: Final = 5  # times that a supervisor tries to write how its run ended
+PAUSES: Final = 5  # times that a supervisor has tried to write how its run ended when only the longest pause is left
 _ENDING: Final = "Journal.finish"
 _OUTLIVED: Final = {_ENDING, "Journal.note_pid"}  # tried again, or done without
 
@@ -27,17 +27,17 @@ class FaultLog:
         """Each slow disk that somebody has written to."""
         return {seconds for (seconds,) in self._lines("slow")}
 
-    def gave_up(self) -> set[int]:
-        """Supervisors that could not say how their run ended for as long as they try to."""
+    def persisted(self) -> set[int]:
+        """Supervisors that could not say for long how their run ended. None of them is to give up."""
         times = Counter(int(pid) for pid, point, *_ in self._lines("refused") if point == _ENDING)
-        return {pid for pid, refused in times.items() if refused >= GIVES_UP}
+        return {pid for pid, refused in times.items() if refused >= PAUSES}
 
     def gone(self) -> set[int]:
-        """Who could not answer for its run any more: it died, gave up, or failed where nobody tries again."""
+        """Who could not answer for its run any more: it died, or failed where nobody tries again."""
         failed = {
             int(pid)
             for what in ("error", "refused")
             for pid, point, *_ in self._lines(what)
             if point.removesuffix(".before").removesuffix(".after") not in _OUTLIVED
         }
-        return self.dead() | self.gave_up() | failed
+        return self.dead() | failed

@@ -136,7 +136,7 @@ class _Comparison:
     """The ledger by run, beside what is told."""
 
     def __init__(self, lines: Sequence[Line], told: Told) -> None:
-        # Killed before its command had begun to speak: nobody knows whose it was. See `_strays`.
+        # Killed before its command had begun to speak: nobody knows whose it was. See `_astray`.
         self._strays = [line for line in lines if not line.triggered and line.supervisor == told.reaper]
         ours = [line for line in lines if line not in self._strays]
         self._told = told
@@ -173,16 +173,15 @@ class _Comparison:
                 return state is DeliveryState.LOST
 
     def _unsaid(self) -> Iterator[str]:
-        """What ended by itself is told as it ended, unless it or whoever watched it was killed."""
+        """What ended by itself is told as it ended, unless something came between its last line and its exit."""
         for key, line in self._ended.items():
             run = self._runs.get(key)
             if run is None:
                 continue  # nor is it known that it was started
-            excused = run.outcome is Outcome.INTERRUPTED and run.supervisor in self._told.killed
-            stopped = run.outcome is Outcome.CANCELLED and run.id in self._told.stopped  # between line and exit
-            killed = run.status == -SIGKILL and line.pid in self._told.killed  # the same
+            elsewhere = run.outcome in {Outcome.INTERRUPTED, Outcome.CANCELLED}  # `_happened` asks why
+            killed = run.status == -SIGKILL and line.pid in self._told.killed
             expected = Outcome.FAILED if line.status else Outcome.SUCCEEDED
-            if run.outcome is not expected and not (excused or stopped or killed):
+            if run.outcome is not expected and not (elsewhere or killed):
                 yield f"{key} ended with {line.status} and is told as {run.outcome}: {run.reason}"
 
     def _astray(self) -> Iterator[str]:
@@ -255,10 +254,10 @@ class _Comparison:
     def _shared(self, run: Run, node: str) -> bool:
         """It took the outcome of one that began after it was asked for."""
         mine, served = self._told.journals.get((run.id, node)), self._told.journals.get((run.shared or "", node))
-        if mine is None or served is None or served.shared or self._begun[key_of(run, node)]:
+        if mine is None or served is None or self._begun[key_of(run, node)]:
             return False
         equal = served.action == run.action == COALESCED and served.outcome is run.outcome
-        return equal and (served.began or 0) > mine.admitted and self._happened(served, node)
+        return equal and (served.began or 0) > mine.admitted and key_of(served, node) in self._runs
 
     def idle(self, least: float) -> Iterator[str]:
         told = self._told

@@ -38,7 +38,7 @@ AT_THE_HUB: Final = {
     "Store.commit TriggerIssued": 2,
     "Store.purge_some": 1,
 }
-_NEED_DISKS: Final = {"disk full", "disk full until supervisors give up", "read-only database"}
+_NEED_DISKS: Final = {"disk full", "disk full for long", "read-only database"}
 _RESPITE: Final = 0.3  # seconds after which whoever died is started again, as systemd does
 _AT_THE_HUB: Final = 0.2  # of the faults that may as well be a node's: without it nothing is triggered
 # It costs all agents a link, and each time they wait longer for the next, until one has lasted a minute. So there is a
@@ -46,7 +46,7 @@ _AT_THE_HUB: Final = 0.2  # of the faults that may as well be a node's: without 
 _TROUBLE, _PEACE = 15.0, 65.0
 _MOST_AT_ONCE: Final = 8
 _THERE, _SPARED = 0.8, 4.0  # seconds until who was started anew can be asked for something, and may be killed again
-_LONG: Final = 6.0  # seconds; by then a supervisor has given up
+_LONG: Final = 6.0  # seconds; by then a supervisor has only its longest pause left
 _AGAIN, _TRIES = 0.1, 20  # seconds between looks whether a node runs something, and how often
 
 
@@ -92,7 +92,7 @@ class Mischief:
         self._count("death at a write", len(log.dead()))
         self._count("error at a write", len(log.errors()))
         self._count("slow disk", len(log.slowed()))
-        self._count("disk full until supervisors give up", len(log.gave_up()))
+        self._count("disk full for long", len(log.persisted()))
 
     def revive(self) -> None:
         """As systemd would: who ended by itself is started again."""
@@ -279,7 +279,7 @@ class Mischief:
         return bool(disks) and self._fill(self._chance.choice(disks), self._chance.uniform(0.5, 4.0))
 
     def _fill_disk_for_long(self) -> bool:
-        """A node's, and for so long that a supervisor gives up; there are runs that will end meanwhile."""
+        """A node's, and for so long that a supervisor asks again and again; there are runs that will end meanwhile."""
         here = self._fleet.here()
         nodes = [node for node in self._fleet.chaos_nodes() if node.disk and node.name in here]
         nodes = [node for node in nodes if node.disk not in self._hurt]

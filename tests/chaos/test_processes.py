@@ -46,7 +46,7 @@ def test_nothing_is_lost_or_doubled_whichever_process_is_failed(record_property:
             campaign.end()
             _wait_for_the_last(fleet)
             verdict = campaign.verdict()
-            assert verdict == Verdict(), verdict
+            assert verdict == Verdict(), repr(verdict)
             assert fleet.left() == {}
             assert not LONG or campaign.mischief.missing() == set()
             assert {kind for kind, size in campaign.peaks.items() if size > HIGHEST[kind]} == set(), campaign.peaks
@@ -74,7 +74,7 @@ def test_nothing_is_lost_or_doubled_at_whichever_write_a_process_dies(
             campaign.end()
             reached = {" ".join(words) for words in fleet.fault_lines("hit")}
             verdict = campaign.verdict(least=0.1)
-            assert verdict == Verdict(), verdict
+            assert verdict == Verdict(), repr(verdict)
             every = {f"{point}.{when}" for point, when in deaths}
             assert reached - every == set(), "written, and not to be seen in the source"
             assert not LONG or every - reached == set(), "never written"

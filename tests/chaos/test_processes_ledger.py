@@ -62,6 +62,11 @@ class Scene:
         run = self.run(outcome, T3, cause=Cause.LOCAL, supervisor=supervisor, **said)
         return self.set(local={**self.told.local, key_of(run, NODE): run})
 
+    def journaled(self, outcome: Outcome) -> "Scene":
+        """The journal says something else of T1."""
+        self.run(outcome, T1)
+        return self
+
     def killed(self, *pids: int) -> "Scene":
         return self.set(killed=frozenset(pids))
 
@@ -72,17 +77,18 @@ class Scene:
         return judge(self.lines, self.told, least)
 
 
-def coalesced(scene: Scene, **served: Any) -> Scene:
+def coalesced(scene: Scene, end: int = 0, **served: Any) -> Scene:
     """The run of T1 took over the outcome of one that somebody started by hand."""
-    scene.trigger(action="busy").ran(HAND, 0, supervisor=OTHER)
+    scene.trigger(action="busy").ran(HAND, end, supervisor=OTHER)
     scene.by_hand(**{"outcome": O.SUCCEEDED, "supervisor": OTHER, "action": "busy", "began": 9, **served})
-    return scene.says(S.FINISHED, O.SUCCEEDED, shared=T3, admitted=5)
+    return scene.says(S.FINISHED, O.SUCCEEDED, **{**NEVER, "shared": T3, "admitted": 5})
 
 
 Build = Callable[[Scene], Scene]
 NEVER: Final = {"started": None, "pid": None, "status": None}
 WAITED: Final = {**NEVER, "reason": f"waited 1s for run {T2}"}
-CANNOT: Final = {**NEVER, "reason": "cannot start /bin/sh: Too many open files"}
+ALONE: Final = {**NEVER, "reason": "waited 1s for another run"}
+CANNOT: Final = {"pid": None, "status": None, "reason": "cannot start /bin/sh: Too many open files"}
 TRUTHS: Final[Mapping[str, Build]] = {
     "it ran": lambda s: s.trigger().ran(T1, 0).says(S.FINISHED, O.SUCCEEDED),
     "it failed": lambda s: s.trigger(action="fails").ran(T1, 3).says(S.FINISHED, O.FAILED),
@@ -125,6 +131,7 @@ LIES: Final[Mapping[str, tuple[str, Build]]] = {
     ),
     "finished without a run": ("lost", lambda s: s.trigger().says(S.FINISHED)),
     "refused": ("invented", lambda s: s.trigger().says(S.REFUSED)),
+    "refused by its report": ("invented", lambda s: s.trigger().says(S.FINISHED, O.REFUSED, **NEVER).stopped(T1)),
     "a success that never was": ("invented", lambda s: s.trigger().says(S.FINISHED, O.SUCCEEDED)),
     "a success that did not end": ("invented", lambda s: s.trigger().ran().says(S.FINISHED, O.SUCCEEDED)),
     "a success that failed": ("invented", lambda s: s.trigger().ran(T1, 3).says(S.FINISHED, O.SUCCEEDED)),
@@ -153,13 +160,11 @@ LIES: Final[Mapping[str, tuple[str, Build]]] = {
     "skipped for no reason": ("invented", lambda s: s.trigger(action="deaf").says(S.FINISHED, O.SKIPPED, **NEVER)),
     "skipped, and it ran": (
         "invented",
-        lambda s: s.trigger(T2, "deaf").trigger(action="deaf").ran().says(S.FINISHED, O.SKIPPED, **WAITED),
+        lambda s: s.trigger(action="deaf").ran().says(S.FINISHED, O.SKIPPED, **{**ALONE, "started": 1010.0}),
     ),
     "skipped at once": (
         "invented",
-        lambda s: s.trigger(action="deaf").says(
-            S.FINISHED, O.SKIPPED, **{**NEVER, "reason": "waited 1s for another run", "ended": 1010.1}
-        ),
+        lambda s: s.trigger(action="deaf").says(S.FINISHED, O.SKIPPED, **{**ALONE, "ended": 1010.1}),
     ),
     "skipped, and would have waited for longer": (
         "invented",
@@ -171,9 +176,17 @@ LIES: Final[Mapping[str, tuple[str, Build]]] = {
     ),
     "shared with a run before it": ("invented", lambda s: coalesced(s, began=4)),
     "shared with a run of something else": ("invented", lambda s: coalesced(s, action="slow")),
-    "shared with one that failed": ("invented", lambda s: coalesced(s, outcome=O.FAILED)),
-    "shared, and it ran": ("invented", lambda s: coalesced(s).ran()),
+    "shared with one that failed": ("invented", lambda s: coalesced(s, 3, outcome=O.FAILED)),
+    "shared with one that was never reported": ("invented", lambda s: coalesced(s).set(local={})),
+    "shared, and it ran": (
+        "invented",
+        lambda s: coalesced(s).ran().says(S.FINISHED, O.SUCCEEDED, shared=T3, admitted=5),
+    ),
     "not in the journal": ("invented", lambda s: s.trigger().ran(T1, 0).says(S.FINISHED, O.SUCCEEDED).set(journals={})),
+    "otherwise in the journal": (
+        "invented",
+        lambda s: s.trigger().ran(T1, 0).says(S.FINISHED, O.SUCCEEDED).journaled(O.FAILED),
+    ),
     "it ran twice": ("doubled", lambda s: s.trigger().ran().ran(T1, 0).says(S.FINISHED, O.SUCCEEDED)),
     "nobody has triggered it": ("lost", lambda s: s.ran(T1, 0)),
     "by hand, and never heard of": ("lost", lambda s: s.ran(HAND, 0)),
@@ -189,6 +202,10 @@ LIES: Final[Mapping[str, tuple[str, Build]]] = {
     "by hand, an orphan, and nobody was killed": (
         "lost",
         lambda s: s.ran(HAND, 0, supervisor=REAPER).by_hand(O.INTERRUPTED),
+    ),
+    "by hand, an orphan, and who was killed had a line": (
+        "lost",
+        lambda s: s.ran(HAND, supervisor=REAPER).ran(HAND).by_hand(O.INTERRUPTED).killed(SUPERVISOR),
     ),
     "by hand, two orphans, and one was killed": (
         "lost",
@@ -215,7 +232,9 @@ def test_too_few_successes_are_told_and_what_could_not_succeed_is_not_counted() 
     scene = Scene().trigger().says(S.FINISHED, O.INTERRUPTED).killed(SUPERVISOR)
     assert scene.verdict(least=0.5).idle == ()
     assert scene.verdict(least=0.6).idle == ("1 runs have succeeded, of 2 that were triggered and could",)
-    assert scene.stopped(T1).verdict(least=0.6).idle == ()
+    assert scene.trigger(action="fails").verdict(least=0.6).idle == ()
+    assert scene.trigger(expires=ISSUED + 2).verdict(least=0.6).idle == ()
+    assert scene.trigger().stopped(T1).verdict(least=0.6).idle == ()
 
 
 def test_a_ledger_is_read_as_commands_write_it(tmp_path: Path) -> None:
