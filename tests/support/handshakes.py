@@ -36,11 +36,8 @@ def break_off(side: ssl.SSLContext, port: int, hub_name: str, times: int = 1) ->
             _handshake(side, plain, hub_name)
 
 
-def greet(
-    side: ssl.SSLContext, address: tuple[str, int], hub_name: str, source: str, protocol: int = REQ
-) -> ssl.SSLSocket:
-    """A connection from ``source`` as NNG makes it, up to the other end's greeting. Raises `OSError`."""
-    plain = socket.create_connection(address, timeout=SOON, source_address=(source, 0))
+def greet(side: ssl.SSLContext, plain: socket.socket, hub_name: str, protocol: int = REQ) -> ssl.SSLSocket:
+    """What NNG makes of a TCP connection, up to the other end's greeting. Raises `OSError`."""
     try:
         secured = side.wrap_socket(plain, server_hostname=hub_name)
     except OSError:
@@ -52,8 +49,9 @@ def greet(
 
 
 def turned_away(side: ssl.SSLContext, address: tuple[str, int], hub_name: str, source: str) -> None:
-    """Dial, and wait until the other end hangs up."""
-    with greet(side, address, hub_name, source) as secured, contextlib.suppress(OSError):
+    """Dial from ``source``, and wait until the other end hangs up."""
+    plain = socket.create_connection(address, timeout=SOON, source_address=(source, 0))
+    with greet(side, plain, hub_name) as secured, contextlib.suppress(OSError):
         secured.recv(1)
 
 

@@ -31,7 +31,6 @@ class Line:
 
     def __init__(self, socket: Any, url: str, ended: Callable[[str], None] | None = None) -> None:
         self.url = url
-        self.up = False
         self._socket = socket
         self._ended = ended or self.close
         self._loop = asyncio.get_running_loop()
@@ -161,7 +160,6 @@ class Line:
             self._loop.call_later(2 * pause, self._look, 2 * pause)
 
     def _connected(self) -> None:
-        self.up = True
         self._settled.set()
         self._dialled()
 
