@@ -11,7 +11,7 @@ import msgspec
 from nanoexec.errors import NanoexecError
 from nanoexec.files import read_regular, write_atomically
 from nanoexec.model import Value
-from nanoexec.runner.process import Process
+from nanoexec.runner.process import Process, boot_id, lives
 
 
 class LinkState(Value, frozen=True):
@@ -39,6 +39,15 @@ def read(file: Path) -> LinkState | None:
         raise NanoexecError(f"{file}: this user may not read it") from None
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return None
+
+
+def runs(agent: Process) -> bool:
+    """Whether the agent that a `LinkState` names still runs. Raises `OSError`.
+
+    By pid and start alone: where systemd gives its sandbox a /proc of its own, an agent in a container sees the boot id
+    of the machine outside, and whoever looks that of the container.
+    """
+    return lives(msgspec.structs.replace(agent, boot=boot_id()))
 
 
 def heard(beacon: Path) -> float | None:

@@ -10,6 +10,7 @@ from typing import Final
 from nanoexec.agent.identity import host_name
 from nanoexec.agent.link import heard as last_heard
 from nanoexec.agent.link import read as read_link
+from nanoexec.agent.link import runs as is_running
 from nanoexec.catalog import read_catalog
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.doctor import finding, local, unit
@@ -20,7 +21,7 @@ from nanoexec.keys.credentials import NODE_CERTIFICATE, NODE_KEY, load_node
 from nanoexec.model import Credentials, Value
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.order import offers
-from nanoexec.runner.process import Process, lives, this_process
+from nanoexec.runner.process import Process, this_process
 from nanoexec.settings import read_agent, read_own
 from nanoexec.transport.probe import probe
 from nanoexec.wire import network, runner
@@ -150,7 +151,7 @@ def _agent(paths: Paths, config: AgentConfig) -> Iterator[Finding]:
     """Whether the agent runs and hears the hub, by what it leaves. It writes of itself before it knows of any link."""
     try:
         state, heard = read_link(paths.link), last_heard(paths.beacon)
-        runs = state is not None and lives(state.agent)
+        runs = state is not None and is_running(state.agent)
     except NanoexecError:
         yield from (NODE.hidden("agent", paths.link), NODE.hidden("link", paths.link))
         return

@@ -25,7 +25,6 @@ from nanoexec.keys.credentials import NODE_CERTIFICATE
 from nanoexec.model import Cursor, Run, Value
 from nanoexec.runner.glance import Glance
 from nanoexec.runner.journal import Journal
-from nanoexec.runner.process import lives
 from nanoexec.schedule import local as local_zone
 from nanoexec.wire import runner
 
@@ -94,7 +93,7 @@ def node_status(paths: Paths, now: float) -> NodeStatus:
         name=name,
         joined=_joined(hub, certified=certified),
         hub=hub,
-        agent=known(lambda: lives(state.agent)) if state else None,
+        agent=known(lambda: link.runs(state.agent)) if state else None,
         link=state,
         heard=heard,
         silent=silent,
