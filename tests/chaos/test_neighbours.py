@@ -29,10 +29,11 @@ LONG: Final = os.environ.get("NANOEXEC_CHAOS") == "long"
 SEED: Final = int(os.environ.get("NANOEXEC_CHAOS_SEED", "0")) or SystemRandom().randrange(1, 10**9)
 GOOD: Final = 10
 ALL_GOOD: Final = f"node[000-{GOOD - 1:03}]"
-ROUNDS: Final = 100 if LONG else 10
+ROUNDS: Final = 30 if LONG else 10
 SLACK: Final = 1.0 if LONG else 3.0  # times: in the short form others use the machine, too, now more and now less
 SPARE: Final = 20  # descriptors that come and go whoever is there
-RESTING: Final = 0.3  # processors: the hub still answers those who look after it
+WHILE: Final = 1.5  # seconds of looking at a hub at rest: what it does of itself it does every second
+RESTLESS: Final = 0.1  # processors more than before it all began: then it does not rest
 pytestmark = pytest.mark.timeout(900 if LONG else 240)
 
 
@@ -41,13 +42,16 @@ class Kind(NamedTuple):
 
     ``many`` is for `storms_neighbours`, and ``at_once`` is how many connections may be open at the same moment: sixteen
     of garbage and fifty of the revoked, and as many more as have hung up before a busy hub has seen it. ``ratio`` is
-    how much longer a trigger may take. ``each`` is how many seconds of CPU a dial may cost the hub; who only holds on
-    to a connection costs nothing. ``left`` are descriptors that may stay.
+    how much longer a trigger may take within ``seconds``, which they have in the long form, and ``at_first`` in the
+    first of these. ``each`` is how many seconds of CPU a dial may cost the hub; who only holds on to a connection costs
+    nothing. ``left`` are descriptors that may stay.
     """
 
     many: int
     at_once: int
     ratio: float = 3.0
+    at_first: float = 3.0
+    seconds: float = 5.0
     each: float = 0.0
     left: int = 0
 
@@ -55,10 +59,11 @@ class Kind(NamedTuple):
 KINDS: Final = {
     "deaf": Kind(many=1, at_once=4),
     "silent": Kind(many=50, at_once=50),
-    "garbage": Kind(many=10_000 if LONG else 500, at_once=200, each=0.003),
-    # NNG 1.11 can miss the end of a connection whose peer hangs up right after its last word of the handshake, and then
-    # keeps the descriptor until its listener has too many of them.
-    "revoked": Kind(many=50, at_once=2 * 50, ratio=12.0, each=0.03, left=50),
+    "garbage": Kind(many=10_000 if LONG else 500, at_once=1000 if LONG else 300, each=0.001),
+    # The hub bars an address once it has refused it thirty times, and half a minute later bars it again. NNG 1.11 can
+    # miss the end of a connection whose peer hangs up right after its last word of the handshake, and then keeps the
+    # descriptor until it has too many of them.
+    "revoked": Kind(many=50, at_once=2 * 50, at_first=12.0, seconds=60.0, each=0.015, left=50),
 }
 
 
@@ -95,6 +100,7 @@ class Scene(NamedTuple):
     account: Account
     hub: Watched
     figures: Figures
+    rest: float  # processors that the hub keeps busy when nobody is there but those who look after it
 
 
 def test_bad_neighbours_keep_the_service_from_nobody(record_property: Callable[[str, Any], None]) -> None:
@@ -110,13 +116,18 @@ def test_bad_neighbours_keep_the_service_from_nobody(record_property: Callable[[
             with Crowd(fleet, [members[name] for name in good]) as agents:
                 wait_connected(fleet.root, GOOD, 60.0)
                 with Pulse(account, good[0]) as pulse, Watched(crowd.pid_of(fleet)) as hub:
-                    scene = Scene(fleet, account, hub, figures)
+                    time.sleep(WHILE)
+                    scene = Scene(fleet, account, hub, figures, rest=hub.share)
+                    first = statistics.median(trips(account))
                     for kind in KINDS:
                         bear(scene, kind, tuple(members[name] for name in bad.get(kind, ())))
+                    afterwards = statistics.median(trips(account))
+                    figures.fact("after all of them", f"ratio {afterwards / first:.1f}")
                 account.settle(60.0)
                 account.judge(agents.starts(), figures)
                 assert len(agents.ups()) == GOOD
                 assert agents.breaks() == []
+                assert afterwards <= 3 * SLACK * first
             pulse.judge(figures)
     finally:
         figures.record(record_property)
@@ -124,39 +135,46 @@ def test_bad_neighbours_keep_the_service_from_nobody(record_property: Callable[[
 
 def bear(scene: Scene, name: str, members: tuple[Member, ...]) -> None:
     """Have neighbours of one kind for a while, and see what they cost."""
-    fleet, account, hub, figures = scene
+    fleet, account, hub, figures, rest = scene
     kind = KINDS[name]
     hub.begin()
-    before, usual = trips(account), hub.spent
+    quiet = statistics.median(trips(account))
+    a_trip = hub.spent / ROUNDS
     hub.begin()
     began = time.perf_counter()
     with Neighbours(fleet, name, members, kind.many) as neighbours:
         if name == "deaf":
             fill(account)
-        meanwhile = trips(account)
+        took = trips(account, kind.seconds if LONG else 0.0)
         if name == "garbage":
             neighbours.finish()
         peak, spent, said = hub.peak, hub.spent, str(hub)
         seconds = time.perf_counter() - began
         if not kind.each:
-            settles(hub, f"while {name} neighbours are there", kind.at_once)
-    for_them = spent - usual - RESTING * seconds
-    settles(hub, f"after {name} neighbours", kind.left)
-    quiet = statistics.median(before + trips(account))
-    ratio = statistics.median(meanwhile) / quiet
+            settles(scene, f"while {name} neighbours are there", kind.at_once)
+    without = a_trip * len(took) + (rest + RESTLESS) * seconds
+    settles(scene, f"after {name} neighbours", kind.left)
+    at_first, meanwhile = statistics.median(took[:ROUNDS]), statistics.median(took)
     figures.count(name, neighbours.connections)
-    figures.fact(name, f"round trip {1000 * statistics.median(meanwhile):.0f} ms, ratio {ratio:.1f}; hub {said}")
-    figures.fact(f"  {name}, CPU", f"{spent:.1f} s, {usual:.1f} without them")
+    figures.fact(
+        name, f"ratio {meanwhile / quiet:.1f} of {1000 * quiet:.0f} ms, at first {at_first / quiet:.1f}; hub {said}"
+    )
+    figures.fact(f"  {name}, CPU", f"{spent:.1f} s, at most {without:.1f} without them")
     figures.fact(f"  {name}, afterwards", f"{hub.now - hub.first:+} descriptors")
-    assert ratio <= kind.ratio * SLACK, name
+    assert at_first <= kind.at_first * SLACK * quiet, name
+    assert meanwhile <= kind.ratio * SLACK * quiet or not LONG, name
     assert peak <= hub.first + kind.at_once + kind.left + SPARE, name
-    assert not kind.each or for_them <= kind.each * neighbours.connections, name
+    assert not kind.each or spent <= without + kind.each * neighbours.connections, name
     assert status(fleet.root).connected >= GOOD, name
 
 
-def trips(account: Account) -> list[float]:
-    """What some round trips to all the good ones take."""
-    return [account.round_trip(ALL_GOOD) for _ in range(ROUNDS)]
+def trips(account: Account, at_least: float = 0.0) -> list[float]:
+    """What round trips to all the good ones take, for so many seconds at least."""
+    took: list[float] = []
+    end = time.perf_counter() + at_least
+    while len(took) < ROUNDS or time.perf_counter() < end:
+        took.append(account.round_trip(ALL_GOOD))
+    return took
 
 
 def fill(account: Account) -> None:
@@ -165,12 +183,13 @@ def fill(account: Account) -> None:
         account.submit(ALL_GOOD, text="x" * 20_000)
 
 
-def settles(hub: Watched, when: str, more: int) -> None:
+def settles(scene: Scene, when: str, more: int) -> None:
     """Nothing stays open but so many, and nothing goes on using the processor."""
+    hub = scene.hub
 
     def quiet() -> bool:
         hub.begin()
-        time.sleep(0.5)
-        return hub.share < RESTING and hub.now <= hub.first + more + SPARE
+        time.sleep(WHILE)
+        return hub.share < scene.rest + RESTLESS and hub.now <= hub.first + more + SPARE
 
     wait_until(quiet, f"the hub rests {when}", 60.0, 0.5)
