@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from nanoexec import __version__
 from nanoexec.config import HubConfig
 from nanoexec.errors import ProtocolError, StoreError, UnavailableError, UsageError
-from nanoexec.hub import overdue
+from nanoexec.hub import fitting, overdue
 from nanoexec.hub.clerk import Clerk
 from nanoexec.hub.core import Answered, Decision, HubCore
 from nanoexec.hub.echo import Echo
@@ -27,11 +27,11 @@ from nanoexec.hub.ledger import Ledger
 from nanoexec.hub.roster import Roster
 from nanoexec.hub.watch import Watchers
 from nanoexec.keys import token
-from nanoexec.model import Delivery, Instant, Node, Order, Run, identifier
-from nanoexec.record import Change, HistoryEntry, Lapse, RunReported, StoredTrigger, TokenMade, TriggerDetail
+from nanoexec.model import Delivery, Instant, Node, Order, identifier
+from nanoexec.record import Change, Lapse, RunReported, StoredTrigger, TokenMade
 from nanoexec.store import Store
 from nanoexec.transport import Exchange, HubTransport, Peer
-from nanoexec.wire import control, network, stream
+from nanoexec.wire import control, network
 
 TICK: Final = 1.0  # seconds
 PURGE_EVERY: Final = 3600.0
@@ -315,7 +315,7 @@ class Hub:
                 node=request.node, action=request.action, since=request.since, limit=request.limit
             )
         )
-        return control.History(entries=_brief(entries))
+        return control.History(entries=fitting.brief(entries))
 
     async def overdue(self, request: control.AskOverdue) -> control.Overdue:
         """Where actions are overdue. Raises `UsageError` for an action that no node offers."""
@@ -326,7 +326,7 @@ class Hub:
         for name in overdue.scheduled(nodes) if action is None else (action,):
             standings = await self._read(functools.partial(self._store.standings, name))
             found += overdue.lapses(name, nodes, standings, self._now().wall)
-        return control.Overdue(lapses=_terse(found))
+        return control.Overdue(lapses=fitting.terse(found))
 
     async def show(self, id_: str) -> control.Shown:
         """Raises `UsageError` when nothing, or more than one thing, begins with ``id_``."""
@@ -334,10 +334,10 @@ class Hub:
 
     def _show(self, id_: str) -> control.Shown:
         try:
-            return control.Shown(trigger=_within_a_message(self._store.trigger(id_)))
+            return control.Shown(trigger=fitting.within_a_message(self._store.trigger(id_)))
         except UsageError as error:
             with contextlib.suppress(UsageError):
-                return control.Shown(runs=_shortened(self._store.runs(id_)))
+                return control.Shown(runs=fitting.shortened(self._store.runs(id_)))
             raise error from None
 
     def status(self) -> control.Status:
@@ -374,45 +374,3 @@ class Hub:
 
     async def _read(self, read: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
-
-
-def _brief(entries: Sequence[HistoryEntry]) -> tuple[HistoryEntry, ...]:
-    """As they are if they fit into one answer, else with short texts: no node can keep the others from being read."""
-    if 4 * sum(len(entry.reason) + len(entry.by) for entry in entries) <= stream.MAX_MESSAGE // 2:
-        return tuple(entries)
-    share = stream.MAX_MESSAGE // 4 // 4 // len(entries)  # characters, of four bytes at most
-    return tuple(replace(entry, reason=entry.reason[:share], by=entry.by[:share]) for entry in entries)
-
-
-def _terse(lapses: Sequence[Lapse]) -> tuple[Lapse, ...]:
-    """As `_brief`."""
-    if 4 * sum(len(lapse.detail) for lapse in lapses) <= stream.MAX_MESSAGE // 2:
-        return tuple(lapses)
-    share = stream.MAX_MESSAGE // 2 // 4 // len(lapses)
-    return tuple(replace(lapse, detail=lapse.detail[:share]) for lapse in lapses)
-
-
-def _shortened(reports: Sequence[RunReported]) -> tuple[RunReported, ...]:
-    """As `_within_a_message`."""
-    runs = _fitting([each.run for each in reports])
-    return tuple(replace(each, run=run) for each, run in zip(reports, runs, strict=True))
-
-
-def _within_a_message(detail: TriggerDetail) -> TriggerDetail:
-    """With so little of each run that all of them fit into one answer."""
-    runs = iter(_fitting([delivery.run for delivery in detail.deliveries if delivery.run is not None]))
-    deliveries = tuple(
-        delivery if delivery.run is None else replace(delivery, run=next(runs)) for delivery in detail.deliveries
-    )
-    return replace(detail, deliveries=deliveries)
-
-
-def _fitting(runs: Sequence[Run]) -> list[Run]:
-    """With outputs that take half a message; each says how much of it was cut. And without the words of their commands
-    where these are too many: every run of a trigger has them anew.
-    """
-    share = stream.MAX_MESSAGE // 2 // max(1, len(runs))
-    words = sum(len(word.encode()) for run in runs for word in (*run.command, *run.arguments, *run.arguments.values()))
-    if words > stream.MAX_MESSAGE // 8:
-        runs = [replace(run, command=(), arguments={}) for run in runs]
-    return [replace(run, output=run.output.shortened(share)) for run in runs]
