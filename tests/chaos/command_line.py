@@ -57,8 +57,7 @@ class _CommandLine:
         elif isinstance(reply, control.Cancelling):
             for delivery in reply.deliveries:
                 self._truth.told(delivery)
-                if delivery.node not in reply.over:
-                    self._truth.told_taken_back(delivery.node, delivery.trigger)
+                self._truth.told_taken_back(delivery, over=delivery.node in reply.over)
         elif isinstance(reply, control.Progress):
             for delivery in reply.deliveries:
                 self._truth.told(delivery)

@@ -1,14 +1,10 @@
 """What can happen to a hub and its nodes, as rules that hypothesis puts into any order."""
 
-from collections.abc import Callable
-from typing import Any
-
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.chaos.happened import Happened
+from tests.chaos.happening import Happening, happens
 from tests.chaos.hub_disk import DAY
-from tests.chaos.world import NAMES, World
+from tests.chaos.world import NAMES
 
 names = st.sampled_from(NAMES)
 lifetimes = st.sampled_from([2.0, 30.0, 30.0, 600.0, 86400.0])
@@ -16,49 +12,12 @@ leaps = st.sampled_from([3600.0, -3600.0, 20.0, -20.0, 120.0, 231 * DAY, -231 * 
 jumps = st.sampled_from([3600.0, -3600.0, 20.0, -20.0, 120.0, 2 * DAY, -2 * DAY])
 targets = st.sampled_from(["ALL", "ALL", "web[1-2]", "db1", "web1", "ALL,!web2"])
 actions = st.sampled_from(["puppet", "puppet", "backup", "report", "exec", "unknown"])
-pauses = st.sampled_from([0.0, 0.0, 0.001, 0.003, 0.005, 0.01, 0.02, 0.2, 1.0, 4.0])
 places = st.integers(0, 60)
+regrets = st.sampled_from(["", "at once", "late"])
 
 
-def happens(**drawn: Any) -> Callable[[Callable[..., None]], Any]:
-    """A rule after which a little time passes, mostly so little that the consequences are still under way."""
-
-    def ruled(what: Callable[..., None]) -> Any:
-        def step(self: "Fleet", pause: float, **values: Any) -> None:
-            self.figures.rules[what.__name__] += 1
-            what(self, **values)
-            self.world.advance(pause)
-
-        step.__name__ = what.__name__
-        a_rule: Any = rule(pause=pauses, **drawn)
-        made = a_rule(step)
-        made.happens = True
-        return made
-
-    return ruled
-
-
-class Fleet(RuleBasedStateMachine):
+class Fleet(Happening):
     """Each rule is something that happens to a hub and its nodes."""
-
-    figures = Happened("model")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.world: World
-
-    @classmethod
-    def all_that_happens(cls) -> list[str]:
-        """The names of the rules."""
-        return [name for name, what in vars(cls).items() if hasattr(what, "happens")]
-
-    @initialize(chance=st.integers(0, 2**32))
-    def the_world_begins(self, chance: int) -> None:
-        self.world = World(chance, self.figures)
-        self.figures.add("examples")
-
-    def _fault(self, kind: str, times: int = 1) -> None:
-        self.figures.count(kind, times)
 
     # What people and time do
 
@@ -95,7 +54,7 @@ class Fleet(RuleBasedStateMachine):
 
     @happens(name=names)
     def somebody_triggers_on_a_dead_node_and_thinks_better_of_it(self, name: str) -> None:
-        self._fault("agent killed")
+        self.fault("agent killed")
         self.world.nodes[name].kill_agent()
         self.world.advance(0.05)
         self.world.submit(name, "exec", 600.0)
@@ -124,18 +83,18 @@ class Fleet(RuleBasedStateMachine):
 
     @happens(chance=st.sampled_from([0.0, 0.0, 0.05, 0.3]))
     def frames_are_lost(self, chance: float) -> None:
-        self._fault("loss of frames")
+        self.fault("loss of frames")
         self.world.network.drop(chance)
 
     @happens(longest=st.sampled_from([0.0, 0.01, 0.5, 5.0]), disorder=st.sampled_from([0.0, 0.0, 0.5]))
     def frames_are_late_and_overtake_each_other(self, longest: float, disorder: float) -> None:
-        self._fault("delay and disorder")
+        self.fault("delay and disorder")
         self.world.network.delay(0.0, longest)
         self.world.network.reorder(disorder)
 
     @happens(name=names)
     def a_node_is_cut_off(self, name: str) -> None:
-        self._fault("partition")
+        self.fault("partition")
         self.world.network.partition(name)
 
     @happens(name=names)
@@ -144,12 +103,12 @@ class Fleet(RuleBasedStateMachine):
 
     @happens(name=names)
     def a_connection_breaks(self, name: str) -> None:
-        self._fault("broken connection")
+        self.fault("broken connection")
         self.world.in_nobodys_name(self.world.network.sever, name)
 
     @happens(name=names, moment=st.sampled_from([0.0, 0.005, 0.01, 0.02, 0.05]))
     def a_connection_breaks_as_a_command_ends(self, name: str, moment: float) -> None:
-        self._fault("broken connection")
+        self.fault("broken connection")
         for child in tuple(self.world.nodes[name].children):
             child.command_is_over()
         self.world.advance(moment)
@@ -158,19 +117,19 @@ class Fleet(RuleBasedStateMachine):
     @happens(name=names, place=places)
     def an_old_frame_comes_again(self, name: str, place: int) -> None:
         if self.world.publish_again(name, place):
-            self._fault("repeated frame")
+            self.fault("repeated frame")
 
     @happens(name=names, place=places)
     def an_old_question_comes_again(self, name: str, place: int) -> None:
         if self.world.nodes[name].wire.ask_again(place):
-            self._fault("repeated question")
+            self.fault("repeated question")
 
     # What happens to the hub
 
     @happens()
     def the_hub_dies(self) -> None:
         if self.world.hub is not None:
-            self._fault("hub killed")
+            self.fault("hub killed")
             self.world.kill_hub()
 
     @happens()
@@ -179,14 +138,14 @@ class Fleet(RuleBasedStateMachine):
 
     @happens()
     def the_hub_dies_and_starts(self) -> None:
-        self._fault("hub killed")
+        self.fault("hub killed")
         self.world.kill_hub()
         self.world.start_hub()
 
     @happens()
     def the_hub_cannot_write_for_a_moment(self) -> None:
         """It makes its memory anew, in a new epoch, and no connection breaks."""
-        self._fault("hub's disk full")
+        self.fault("hub's disk full")
         full, self.world.store.full = self.world.store.full, True
         self.world.submit("ALL", "puppet", 30.0)
         self.world.advance(0.05)
@@ -195,7 +154,7 @@ class Fleet(RuleBasedStateMachine):
     @happens(full=st.booleans())
     def the_disk_of_the_hub_fills_and_empties(self, full: bool) -> None:  # noqa: FBT001
         if full:
-            self._fault("hub's disk full")
+            self.fault("hub's disk full")
         self.world.store.full = full
 
     @happens()
@@ -205,23 +164,25 @@ class Fleet(RuleBasedStateMachine):
     @happens()
     def the_hub_is_restored_from_its_backup(self) -> None:
         if self.world.restore():
-            self._fault("hub restored")
+            self.fault("hub restored")
 
     @happens(seconds=jumps)
     def the_clock_of_the_hub_jumps(self, seconds: float) -> None:
-        self._fault("hub's clock jumps")
+        self.fault("hub's clock jumps")
         self.world.hub_clock.put_forward(seconds)
 
-    @happens(whom=targets, take_back=st.booleans())
-    def the_clock_of_the_hub_is_days_ahead_while_commands_run(self, whom: str, take_back: bool) -> None:  # noqa: FBT001
+    @happens(whom=targets, seconds=st.sampled_from([2 * DAY, 2 * DAY, DAY - 3600.0]), take_back=regrets)
+    def the_clock_of_the_hub_is_far_ahead_while_commands_run(self, whom: str, seconds: float, take_back: str) -> None:
         self.world.submit(whom, "exec", 600.0)
         self.world.advance(0.5)
-        self._fault("hub's clock jumps", 2)
-        self.world.hub_clock.put_forward(2 * DAY)
-        self.world.advance(3.0)
-        if take_back:
+        if take_back == "at once":
             self.world.cancel(0, None)
-        self.world.hub_clock.put_forward(-2 * DAY)
+        self.fault("hub's clock jumps", 2)
+        self.world.hub_clock.put_forward(seconds)
+        self.world.advance(3.0)
+        if take_back == "late":
+            self.world.cancel(0, None)
+        self.world.hub_clock.put_forward(-seconds)
 
     @happens()
     def the_hub_stands_still_or_goes_on(self) -> None:
@@ -231,14 +192,25 @@ class Fleet(RuleBasedStateMachine):
         if world.hub_process.stopped:
             world.loop.resume(world.hub_process)
         else:
-            self._fault("hub stopped")
+            self.fault("hub stopped")
             world.loop.stop_process(world.hub_process)
 
     # What happens to the nodes
 
+    def _want_meanwhile(self, name: str, lifetime: float, seconds: float, take_back: str) -> None:
+        """Trigger what cannot start now, and perhaps think better of it, before it expires or after that."""
+        self.world.submit(name, "exec", lifetime)
+        self.world.advance(0.05)
+        if take_back == "at once":
+            self.world.cancel(0, None)
+        self.world.advance(seconds)
+        if take_back == "late":
+            self.world.cancel(0, None)
+            self.world.advance(0.05)
+
     @happens(name=names)
     def an_agent_dies(self, name: str) -> None:
-        self._fault("agent killed")
+        self.fault("agent killed")
         self.world.nodes[name].kill_agent()
 
     @happens(name=names)
@@ -247,7 +219,7 @@ class Fleet(RuleBasedStateMachine):
 
     @happens(name=names)
     def an_agent_is_restarted_properly(self, name: str) -> None:
-        self._fault("agent restarted")
+        self.fault("agent restarted")
         self.world.nodes[name].stop_agent()
         self.world.nodes[name].start_agent()
 
@@ -259,23 +231,22 @@ class Fleet(RuleBasedStateMachine):
         if node.process.stopped:
             self.world.loop.resume(node.process)
         else:
-            self._fault("agent stopped")
+            self.fault("agent stopped")
             self.world.loop.stop_process(node.process)
 
-    @happens(name=names, seconds=st.sampled_from([5.0, 40.0, 600.0]))
-    def a_machine_sleeps_while_it_is_wanted(self, name: str, seconds: float) -> None:
+    @happens(name=names, seconds=st.sampled_from([5.0, 40.0, 600.0]), take_back=regrets)
+    def a_machine_sleeps_while_it_is_wanted(self, name: str, seconds: float, take_back: str) -> None:
         node, loop = self.world.nodes[name], self.world.loop
         if node.agent is None or node.process.stopped:
             return
-        self._fault("agent stopped")
+        self.fault("agent stopped")
         loop.stop_process(node.process)
-        self.world.submit(name, "exec", 2.0)
-        self.world.advance(seconds)
+        self._want_meanwhile(name, 2.0, seconds, take_back)
         loop.resume(node.process)
 
     @happens(name=names)
     def a_runner_dies(self, name: str) -> None:
-        self._fault("runner killed")
+        self.fault("runner killed")
         self.world.nodes[name].kill_runner()
 
     @happens(name=names)
@@ -288,30 +259,36 @@ class Fleet(RuleBasedStateMachine):
         if node.runner_stopped:
             node.resume_runner()
         elif node.runner_up:
-            self._fault("runner stopped")
+            self.fault("runner stopped")
             node.stop_runner()
 
-    @happens(name=names, lifetime=st.sampled_from([2.0, 30.0]), seconds=st.sampled_from([1.0, 5.0, 40.0]))
-    def a_runner_stands_still_while_it_is_wanted(self, name: str, lifetime: float, seconds: float) -> None:
+    @happens(
+        name=names,
+        lifetime=st.sampled_from([2.0, 30.0]),
+        seconds=st.sampled_from([1.0, 5.0, 40.0]),
+        take_back=regrets,
+    )
+    def a_runner_stands_still_while_it_is_wanted(
+        self, name: str, lifetime: float, seconds: float, take_back: str
+    ) -> None:
         node = self.world.nodes[name]
         if node.runner_up and not node.runner_stopped:
-            self._fault("runner stopped")
+            self.fault("runner stopped")
             node.stop_runner()
-            self.world.submit(name, "exec", lifetime)
-            self.world.advance(seconds)
+            self._want_meanwhile(name, lifetime, seconds, take_back)
             node.resume_runner()
 
     @happens(name=names, slow=st.booleans())
     def the_disk_of_a_node_is_slow_or_fast(self, name: str, slow: bool) -> None:  # noqa: FBT001
         if slow:
-            self._fault("node's disk slow")
+            self.fault("node's disk slow")
         self.world.nodes[name].slow = slow
 
     @happens(name=names, place=places)
     def a_child_of_the_runner_dies(self, name: str, place: int) -> None:
         children = self.world.nodes[name].children
         if children:
-            self._fault("supervisor killed")
+            self.fault("supervisor killed")
             children[place % len(children)].kill()
 
     @happens(name=names, where=st.sampled_from(["before", "after"]))
@@ -320,7 +297,7 @@ class Fleet(RuleBasedStateMachine):
 
     @happens(name=names)
     def the_power_fails(self, name: str) -> None:
-        self._fault("power cut")
+        self.fault("power cut")
         node = self.world.nodes[name]
         node.power_cut()
         node.start_runner()
@@ -328,20 +305,5 @@ class Fleet(RuleBasedStateMachine):
 
     @happens(name=names, seconds=leaps)
     def the_clock_of_a_node_jumps(self, name: str, seconds: float) -> None:
-        self._fault("node's clock jumps")
+        self.fault("node's clock jumps")
         self.world.nodes[name].move_clock(seconds)
-
-    @precondition(lambda self: hasattr(self, "world"))
-    @invariant()
-    def every_promise_holds(self) -> None:
-        self.figures.add("steps")
-        self.world.check()
-
-    def teardown(self) -> None:
-        if not hasattr(self, "world"):
-            return
-        try:
-            self.world.heal()
-        finally:
-            self.figures.add("lost", len(self.world.truth.open()))
-            self.world.close()

@@ -16,17 +16,18 @@ import msgspec
 
 from nanoexec.actions import Catalog, Manifest, OnBusy
 from nanoexec.agent.core import AgentCore
+from nanoexec.agent.outbox import Outbox
 from nanoexec.agent.service import Agent
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError
-from nanoexec.model import Cause, Cursor, Instant, Run, identifier
+from nanoexec.model import Cause, Cursor, DeliveryState, Instant, Run, identifier
 from nanoexec.runner import order
 from nanoexec.runner.journal import Journal
 from nanoexec.runner.process import Process as Identity
 from nanoexec.runner.supervision import Supervision
 from nanoexec.transport import Peer
 from nanoexec.wire import stream
-from nanoexec.wire.network import decode_trigger
+from nanoexec.wire.network import Ack, decode_trigger
 from nanoexec.wire.runner import Cancel, Start, decode_request
 from tests.chaos.child import Child, ChildService, WatchedJournal, pretend
 from tests.chaos.hub_disk import DAY
@@ -103,6 +104,7 @@ class Node:
             return
         self.process = Process(f"agent of {self.name}")
         core = AgentCore(name=self.name, verify=lambda _: None, cursor=self._read_cursor())
+        core.outbox = WatchedOutbox(core.outbox.cursor, self._call_expired)
         self.agent = Agent(
             core,
             transport=self.wire,
@@ -262,8 +264,7 @@ class Node:
         self._backlog.append((pipe, request))
         self._accept()
 
-    def call_expired(self, trigger: str) -> None:
-        """An agent tells the hub so."""
+    def _call_expired(self, trigger: str) -> None:
         self.truth.call_expired(self.name, trigger, self._since(f"{trigger} is called expired"))
 
     def _since(self, what: str) -> float:
@@ -306,6 +307,19 @@ class Node:
                     stack=stack,
                 )
             )
+
+
+class WatchedOutbox(Outbox):
+    """An agent's. What that calls expired is judged by what it knows now: to say so takes a while."""
+
+    def __init__(self, cursor: Cursor, call_expired: Callable[[str], None]) -> None:
+        super().__init__(cursor)
+        self._call_expired = call_expired
+
+    def ack(self, ack: Ack) -> None:
+        if ack.state is DeliveryState.EXPIRED:
+            self._call_expired(ack.trigger)
+        super().ack(ack)
 
 
 async def _nothing() -> str:

@@ -92,7 +92,7 @@ class Truth:
         self.judged[what] += 1
 
     def call_expired(self, node: str, id_: str, since: float) -> None:
-        """An agent, which knows as much of the hub's clock, tells the hub that an order has expired."""
+        """An agent, which knows as much of the hub's clock, will tell the hub that an order has expired."""
         early = self.expires[id_] - self.hub_clock.highest(since)
         self._hold(early <= DRIFT, f"{id_} is called expired by {node} {early:.1f} s before it expires")
         self.called_expired.add((node, id_))
@@ -247,9 +247,13 @@ class Truth:
         if run is not None:
             self._hold(self.reports.get((node, id_)) == run, f"{id_} on {node} was told as {run}, and is not on disk")
 
-    def told_taken_back(self, node: str, id_: str) -> None:
-        """A command line was told that this delivery is taken back."""
-        self._hold((node, id_) in self.disk.wishes, f"{id_} on {node} was told to be taken back, and is not on disk")
+    def told_taken_back(self, delivery: Delivery, *, over: bool) -> None:
+        """A command line was told that this delivery is taken back, or that it is ``over``, as its node has said."""
+        key = delivery.node, delivery.trigger
+        if over:
+            self._hold(self.states.get(key) in NODES_WORD, f"{key} was told to be over, and is {delivery.state}")
+        else:
+            self._hold(key in self.disk.wishes, f"{key} was told to be taken back, and is not on disk")
 
     def restored(self, backup: Disk) -> None:
         """An older copy is the hub's disk now. What was accepted since is not known there any more."""

@@ -6,7 +6,6 @@ A frame that has set out arrives though its sender dies, and may arrive a second
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from nanoexec.model import DeliveryState
 from nanoexec.transport import Accept, Exchange, Link, Notice, Peer, Respond
 from nanoexec.transport.memory import MemoryExchange, MemoryLink
 from nanoexec.wire import network
@@ -154,8 +153,6 @@ class LinkWire:
             self._world.truth.broken.extend(self.late())
         if isinstance(question, network.Hello):
             self._due = None
-        if isinstance(question, network.Ack) and question.state is DeliveryState.EXPIRED:
-            self._wire.node.call_expired(question.trigger)
         self.owed, self._asking = None, True
         try:
             return await self._request(frame, within)

@@ -236,12 +236,13 @@ class World:
         for node in self.nodes.values():
             late = node.wire.mouth is not None and not node.process.stopped and node.wire.mouth.late()
             assert not late, late
-            denied = node.agent is not None and node.agent.counters["messages_denied"]
-            assert not denied, f"{node.name} was denied {denied} messages"
+            if node.agent is not None:
+                assert not node.agent.counters["messages_denied"], f"the hub does not take what {node.name} says"
+                assert not node.agent.counters["frames_refused"], f"{node.name} does not take what the hub says"
         if self.hub is not None:
             ended = [task for task in self.hub._tasks if task.done()]
             assert not ended, f"a loop of the hub has ended: {ended}"
-            assert not self.hub._counters["frames_refused"], "the hub refuses what a node says"
+            assert not self.hub._counters["frames_refused"], "the hub cannot read what a node says"
             hub_records.check_memory(self)
             hub_records.check_expiry(self)
         if not self._checks % ROWS_EVERY:
