@@ -22,6 +22,7 @@ from nanoexec.config import Paths
 from nanoexec.errors import NanoexecError, ProtocolError, UsageError
 from nanoexec.model import EVERY_NODE
 from nanoexec.original.frame import check_address, parse_frame, shown
+from nanoexec.wakeup import Wakeup
 
 MAX_WAITING: Final = 256  # orders behind the one that runs; with MAX_FRAME it bounds the memory to 16 MiB
 REDIAL_MS: Final = 100  # the original's sender holds its port this long: who redials more slowly never hears it
@@ -72,14 +73,14 @@ def listen(
             )
             socket.dial(url, block=False)
             selector.register(socket.recv_fd, selectors.EVENT_READ)
-            while not _rung(bell):
+            while not bell.take():
                 orders.advance(selector)
                 selector.select()
                 with suppress(pynng.TryAgain):
                     orders.take(socket.recv(block=False))
             selector.unregister(socket.recv_fd)
         orders.stop()
-        while orders.running and not _rung(bell):
+        while orders.running and not bell.take():
             selector.select()
             orders.advance(selector)
         orders.abandon()
@@ -198,30 +199,16 @@ class Orders:
 
 
 @contextmanager
-def _signals() -> Iterator[int]:
-    """A descriptor that gets a byte with each SIGTERM or SIGINT; what was set before is put back at the end.
+def _signals() -> Iterator[Wakeup]:
+    """Hears SIGTERM and SIGINT; what was set before is put back at the end.
 
     SIGCHLD is reset: where a parent left it ignored, the kernel would throw the exit statuses away.
     """
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def ring(_number: int, _frame: object) -> None:
-        with suppress(BlockingIOError):
-            os.write(writer, b"!")
-
-    before = {number: signal.signal(number, ring) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        yield reader
+        with Wakeup() as wakeup:
+            yield wakeup
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
-
-
-def _rung(bell: int) -> bool:
-    try:
-        return bool(os.read(bell, 1))
-    except BlockingIOError:
-        return False

@@ -3,7 +3,7 @@
 Nothing here sleeps or spins: one poll(2) waits for output, for the end of the process (a pidfd) and for the next thing
 that is due.
 
-* After ``timeout``, or when a `Stop` says so, the process group gets SIGTERM, ``kill_after`` seconds later SIGKILL. The
+* After ``timeout``, or when `STOP` comes, the process group gets SIGTERM, ``kill_after`` seconds later SIGKILL. The
   group is killed before its leader is reaped, so its number cannot be another's by then.
 * A background child may keep the output open when the command has ended. It gets half a second to finish; then it is
   left alone, as under cron, and ``cat`` drains what it still writes, so that it never meets a broken pipe.
@@ -16,23 +16,26 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
 from nanoexec.model import Output, Value
 from nanoexec.runner.capture import Capture
 from nanoexec.runner.command import Command
 from nanoexec.runner.process import group_lives
 from nanoexec.runner.spawning import NotStartedError, spawn
-from nanoexec.runner.stopping import Stop
+from nanoexec.runner.stopping import STOP
 from nanoexec.runner.tee import Tee
+from nanoexec.wakeup import Wakeup
 
 LASTING: Final = 0.25  # seconds; a run that ends sooner is told once, when it has ended
 _LINGER: Final = 0.5
 _SWEEP: Final = 0.05  # how often a group that was asked to end is looked at, once its leader has gone
 _CHUNK: Final = 64 << 10  # what a pipe holds
 _NEVER: Final = float("inf")
+
+Made = TypeVar("Made")
 
 Sink = Callable[[bytes], object]
 
@@ -60,14 +63,15 @@ def execute(
     forward: Sequence[signal.Signals] = (),
     outlets: Sequence[int] = (),
     afterwards: bool = False,
-    stop: Stop | None = None,
+    wakeup: Wakeup | None = None,
 ) -> Ending:
     """Run ``command`` to its end. ``sinks`` get all of its output as it comes, ``limit`` bytes of it are kept.
 
     ``lasting`` is called once with the pid, if the command still runs after `LASTING`. The signals in ``forward`` are
     passed on to its process group meanwhile. ``outlets`` are one descriptor that gets all output, or two: then standard
     output and error are told apart, and ``sinks`` get them in the order in which they were read. ``afterwards``: they
-    also get what a background child writes later, and whoever reads them waits for it. Raises `NotStartedError`.
+    also get what a background child writes later, and whoever reads them waits for it. ``wakeup`` is what hears `STOP`,
+    entered before anybody can know of the run. Raises `NotStartedError`.
     """
     capture = Capture(limit)
     started = time.monotonic()
@@ -75,11 +79,14 @@ def execute(
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # inherited: the kernel would reap the command
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        with _forwarding(forward) as signals:
+        with ExitStack() as meanwhile:
+            signals = meanwhile.enter_context(_forwarding(forward))
+            if forward and not wakeup:
+                wakeup = meanwhile.enter_context(_made(Wakeup, command))
             pid = _open_and_spawn(command, outlets, passages)
             signals.go_to(pid)
             watch = _Watch(command, pid, passages, sinks=(*sinks, capture.feed), lasting=lasting, started=started)
-            watch.run(stop)
+            watch.run(wakeup)
             if watch.asked_to_end:
                 _signal_group(pid, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -124,6 +131,7 @@ class _Watch:
         self._linger_due = _NEVER
         self._last_due = self._term_due + command.kill_after
         self._ended = False
+        self._wakeup: Wakeup | None = None
         self.reading = set(passages)
         self.running = True
         self.timed_out = False
@@ -134,24 +142,24 @@ class _Watch:
     def asked_to_end(self) -> bool:
         return self.timed_out or self.stopped
 
-    def run(self, stop: Stop | None) -> None:
+    def run(self, wakeup: Wakeup | None) -> None:
         """Return when the process has ended (unreaped) and its output too, or has had its time to."""
+        self._wakeup = wakeup
         pidfd = self._pidfd = os.pidfd_open(self._pid)
         try:
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
             for pipe in self.reading:
                 poller.register(pipe, select.POLLIN)
-            if stop:
-                poller.register(stop, select.POLLIN)
+            if wakeup:
+                poller.register(wakeup, select.POLLIN)
             while not self._over(now := time.monotonic()):
                 for descriptor, _ in poller.poll(max(0.0, self._next_due(now) - now) * 1000):
                     if descriptor == pidfd:
                         poller.unregister(pidfd)
                         self._process_ended(time.monotonic())
-                    elif stop and descriptor == stop.fileno():
-                        poller.unregister(stop)
-                        self._stop(time.monotonic())
+                    elif wakeup and descriptor == wakeup.fileno():
+                        self._obey(wakeup)
                     elif not self._drain(descriptor):
                         poller.unregister(descriptor)
                 self._do_what_is_due(time.monotonic())
@@ -184,9 +192,13 @@ class _Watch:
         poller.register(outlet, select.POLLOUT)
         if not self._ended:
             poller.register(self._pidfd, select.POLLIN)
+        if self._wakeup:
+            poller.register(self._wakeup, select.POLLIN)
         dues = (self._lasting_due, self._term_due, self._kill_due, self._last_due, now + 3600)
         poller.poll(min(due - now for due in dues if due > now) * 1000)
         self._has_ended()
+        if self._wakeup:
+            self._obey(self._wakeup)
         return True
 
     def _do_what_is_due(self, now: float) -> None:
@@ -203,10 +215,12 @@ class _Watch:
             self._kill_due = _NEVER
             _signal_group(self._pid, signal.SIGKILL)
 
-    def _stop(self, now: float) -> None:
-        if self.running and not self.timed_out and not self._has_ended():  # else it ends, or has, for its own reason
+    def _obey(self, wakeup: Wakeup) -> None:
+        if STOP not in wakeup.take():  # what is passed on has been
+            return
+        if self.running and not self.asked_to_end and not self._has_ended():  # else it ends, or has, for its own reason
             self.stopped = True
-            self._end(now)
+            self._end(time.monotonic())
 
     def _has_ended(self) -> bool:
         """Also while output waits, and nobody has time for the end. The command has lasted until it is first seen."""
@@ -243,7 +257,7 @@ def _open_and_spawn(command: Command, outlets: Sequence[int], passages: dict[int
     writing: list[int] = []
     try:
         for outlet in outlets or (None,):
-            reader, writer = _pipe(command)
+            reader, writer = _made(os.pipe, command)
             passages[reader] = outlet
             writing.append(writer)
         return spawn(command, writing[0], writing[-1])
@@ -252,13 +266,13 @@ def _open_and_spawn(command: Command, outlets: Sequence[int], passages: dict[int
             os.close(writer)
 
 
-def _pipe(command: Command) -> tuple[int, int]:
+def _made(make: Callable[[], Made], command: Command) -> Made:
     """The run is in the journal by now: that there is no descriptor left must become its outcome, not our death.
 
     Once the command has started, the writing ends are closed: there is one for its pidfd.
     """
     try:
-        return os.pipe()
+        return make()
     except OSError as error:
         raise NotStartedError(f"cannot start {command.program}: {error.strerror}") from None
 

@@ -23,10 +23,10 @@ from typing import Final
 from nanoexec.catalog import CatalogCache
 from nanoexec.config import AgentConfig, Paths
 from nanoexec.errors import NanoexecError, ProtocolError, UnavailableError
+from nanoexec.runner import stopping
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify
 from nanoexec.runner.service import Service
-from nanoexec.runner.stopping import Stop
 from nanoexec.wire import stream
 from nanoexec.wire.runner import Rejected
 
@@ -127,7 +127,7 @@ class Server:
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in _HANDLED:
             signal.signal(number, note)
-        Stop.hear()
+        stopping.hear()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, RELOAD)
 
     def _obey(self) -> bool:

@@ -25,9 +25,9 @@ from nanoexec.runner.journal import Journal
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify, Work, check_meant, horizon, offers, requested, trigger_of, triggered_work
 from nanoexec.runner.recovery import recover
-from nanoexec.runner.stopping import Stop
 from nanoexec.runner.supervision import Clock, Supervision, TooLateError, refuse
 from nanoexec.settings import read_agent
+from nanoexec.wakeup import Wakeup
 from nanoexec.wire import stream
 from nanoexec.wire.runner import (
     Cancel,
@@ -186,8 +186,8 @@ class Service(msgspec.Struct, frozen=True):
             except RefusedError as error:
                 known = refuse(journal, run, str(error), expires=trigger.expires, now=now)
             else:
-                with Stop() as stop:  # before the journal has the run: whoever finds it there may send the signal
-                    supervision = self._supervision(journal, work, connection, stop)
+                with Wakeup() as wakeup:  # before the journal has the run: whoever finds it there may send the signal
+                    supervision = self._supervision(journal, work, connection, wakeup)
                     known = supervision.carry_out(left)
             self._tell_to_the_end(connection, journal, known)
         except TooLateError as error:  # by what the agent knew; it is called expired by what it knows now
@@ -198,14 +198,14 @@ class Service(msgspec.Struct, frozen=True):
             else:
                 _reject(connection, error, final=False)
 
-    def _supervision(self, journal: Journal, work: Work, connection: socket.socket, stop: Stop) -> Supervision:
+    def _supervision(self, journal: Journal, work: Work, connection: socket.socket, wakeup: Wakeup) -> Supervision:
         return Supervision(
             journal,
             work,
             locks=self.paths.locks,
             limit=self.config.output_limit,
             tell=lambda known: _tell(connection, Told(run=known)),
-            perform=partial(execute, stop=stop),
+            perform=partial(execute, wakeup=wakeup),
             clock=self.clock,
         )
 

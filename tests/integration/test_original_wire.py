@@ -31,6 +31,9 @@ import json, sys
 from nanoexec.original import listen
 options = json.loads(sys.argv[2])
 actions = options.pop("actions")
+if options.pop("deaf", False):
+    from tests.support.signals import heard_elsewhere
+    heard_elsewhere()
 listen(sys.argv[1], resolve=actions.get, out=sys.stdout, **options)
 """
 
@@ -196,6 +199,12 @@ def test_orders_that_come_during_a_slow_command_all_run_afterwards_in_order(url:
 def test_an_idle_listener_ends_at_once_when_told_to(number: signal.Signals, url: str, tmp_path: Path) -> None:
     with Listener(url, tmp_path) as listener:
         listener.process.send_signal(number)
+        assert listener.process.wait(DEADLINE) == 0
+
+
+def test_a_signal_that_comes_just_before_the_listener_falls_asleep_is_heard(url: str, tmp_path: Path) -> None:
+    with Listener(url, tmp_path, deaf=True) as listener:
+        listener.process.terminate()
         assert listener.process.wait(DEADLINE) == 0
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import tty
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from nanoexec.actions import Manifest
 from nanoexec.errors import RefusedError
 from nanoexec.model import Cause, Run
 from nanoexec.runner.command import Command, prepare
-from nanoexec.runner.execution import Ending, execute
+from nanoexec.runner.execution import LASTING, Ending, execute
 from nanoexec.runner.spawning import NotStartedError
+from nanoexec.runner.stopping import STOP, hear
+from nanoexec.wakeup import Wakeup
 from tests.support.runner import ME, until
+from tests.support.signals import sent_meanwhile
 from tests.support.somebody import NOBODY, as_user
 
 pytestmark = pytest.mark.node
@@ -40,6 +43,14 @@ def command(*words: str, **keys: Any) -> Command:
 
 def carry_out(*words: str, limit: int = 65536, sinks: Sequence[Any] = (), **keys: Any) -> Ending:
     return execute(command(*words, **keys), sinks=sinks, limit=limit, lasting=lambda _: None)
+
+
+@pytest.fixture
+def stop_is_heard() -> Iterator[None]:
+    before = signal.getsignal(STOP)
+    hear()
+    yield
+    signal.signal(STOP, before)
 
 
 def gone(pid: int) -> bool:
@@ -113,6 +124,42 @@ def test_a_silent_group_member_has_its_grace_too(tmp_path: Path) -> None:
     ending = carry_out(script, timeout="0.2s", kill_after="5s")
     assert ending.timed_out
     assert tidy.exists()
+
+
+def test_a_signal_that_comes_just_before_the_wait_is_passed_on_at_once() -> None:
+    with sent_meanwhile(signal.SIGTERM, after=LASTING + 0.3):
+        ending = execute(
+            command("exec sleep 20"), sinks=(), limit=1024, lasting=lambda _: None, forward=[signal.SIGTERM]
+        )
+    assert (ending.status, ending.stopped) == (-signal.SIGTERM, False)
+    assert ending.duration < 10
+
+
+def test_so_it_is_while_a_reader_does_not_read() -> None:
+    reader, writer = os.pipe()
+    work = command("trap 'exit 3' TERM; yes & wait", timeout="4s", kill_after="0.1s")
+    with sent_meanwhile(signal.SIGTERM, after=LASTING + 0.3):
+        ending = execute(work, sinks=(), limit=1024, lasting=lambda _: None, forward=[signal.SIGTERM], outlets=[writer])
+    os.close(reader)
+    os.close(writer)
+    assert (ending.status, ending.timed_out) == (3, False)
+    assert ending.duration < 3
+
+
+def test_a_wish_to_stop_that_comes_just_before_the_wait_is_obeyed_at_once(stop_is_heard: None) -> None:
+    work = command("exec sleep 20")
+    with Wakeup() as wakeup, sent_meanwhile(STOP, after=LASTING + 0.3):
+        ending = execute(work, sinks=(), limit=1024, lasting=lambda _: None, wakeup=wakeup)
+    assert (ending.status, ending.stopped) == (-signal.SIGTERM, True)
+    assert ending.duration < 10
+
+
+def test_a_wish_to_stop_that_comes_before_the_command_is_not_forgotten(stop_is_heard: None) -> None:
+    with Wakeup() as wakeup:
+        signal.raise_signal(STOP)
+        ending = execute(command("exec sleep 20"), sinks=(), limit=1024, lasting=lambda _: None, wakeup=wakeup)
+    assert ending.stopped
+    assert ending.duration < 10
 
 
 def test_a_command_that_ends_when_asked_is_not_made_to_wait() -> None:
