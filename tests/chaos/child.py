@@ -48,7 +48,7 @@ class Child:
         self.run_id = ""  # what it was started for; perhaps another process answers for that
         self.since: float | None = None  # of an order: when its agent has asked what the hub's clock shows
         self.at_command = False
-        self.stop: ChildStop | None = None
+        self.wakeup: ChildWakeup | None = None
         self.fault: BaseException | None = None
         self._work = work
         self._killed = False
@@ -145,19 +145,19 @@ class WatchedJournal(Journal):
         return changed
 
 
-class ChildStop:
-    """What `Stop` is to a real child: whether it has been asked to stop its run, and what it wakes up from."""
+class ChildWakeup:
+    """What `Wakeup` is to a real child: whether it has been asked to stop its run, and what it wakes up from."""
 
     def __init__(self) -> None:
         self.asked = False
         self._child = CHILD.get()
 
     def __enter__(self) -> Self:
-        self._child.stop = self
+        self._child.wakeup = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.stop = None
+        self._child.wakeup = None
 
     def hear(self, within: float) -> None:
         """The signal: a poll(2) on the command returns a moment later, perhaps because the command has just ended."""
@@ -177,13 +177,13 @@ class ChildService(Service, frozen=True):
         self.stack.callback(journal.close)
         return journal
 
-    def _supervision(self, journal: Journal, work: Any, connection: Any, stop: Any) -> Supervision:
-        made = super()._supervision(journal, work, connection, stop)
-        pretend(made, self.child, work.run, stop)
+    def _supervision(self, journal: Journal, work: Any, connection: Any, wakeup: Any) -> Supervision:
+        made = super()._supervision(journal, work, connection, wakeup)
+        pretend(made, self.child, work.run, wakeup)
         return made
 
 
-def pretend(supervision: Supervision, child: Child, run: Run, stop: ChildStop | None = None) -> None:
+def pretend(supervision: Supervision, child: Child, run: Run, wakeup: ChildWakeup | None = None) -> None:
     """Have the command of this run be a step of the world. Asked to stop, it does so at once, late, or is killed."""
 
     def perform(command: Any, *, lasting: Callable[[int], object], **_: Any) -> Ending:
@@ -199,9 +199,9 @@ def pretend(supervision: Supervision, child: Child, run: Run, stop: ChildStop | 
                 child.park(min(length, LASTING))
             if length > LASTING:
                 lasting(node.new_pid())
-                if stop is None or not stop.asked:
+                if wakeup is None or not wakeup.asked:
                     child.park(over - node.world.loop.time())
-            stopped = stop is not None and stop.asked and node.world.loop.time() < over
+            stopped = wakeup is not None and wakeup.asked and node.world.loop.time() < over
             late = length >= command.timeout and not stopped
             if stopped:
                 node.truth.told_to_stop(node.name, run.id)
@@ -233,8 +233,8 @@ def _send_signal(identity: Identity, number: Signals, **_: Any) -> bool:
         return False
     if number != STOP:
         node.world.in_nobodys_name(node.world.loop.call_later, node.world.random.uniform(0, 0.01), child.kill)
-    elif child.stop is not None:
-        child.stop.hear(node.world.random.uniform(0, 0.01))
+    elif child.wakeup is not None:
+        child.wakeup.hear(node.world.random.uniform(0, 0.01))
     return True
 
 
@@ -270,7 +270,7 @@ def kernel() -> Iterator[None]:
             "nanoexec.runner.recovery.boot_id": lambda: CHILD.get().node.boot,
             "nanoexec.runner.recovery.lives": _lives,
             "nanoexec.runner.service._has_gone": has_gone,
-            "nanoexec.runner.service.Stop": ChildStop,
+            "nanoexec.runner.service.Wakeup": ChildWakeup,
             "nanoexec.runner.service.say": _say,
             "nanoexec.runner.supervision.say": _say,
         }.items():
