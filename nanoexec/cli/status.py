@@ -70,13 +70,20 @@ def lines(node: "NodeStatus") -> Iterator[str]:
     yield f"agent   {_agent(node)}"
     yield f"hub     {_heard(node)}"
     yield f"runner  {_word(node.runner, 'answers', 'does not run')}"
-    runs = f"{node.waiting} run{'' if node.waiting == 1 else 's'} that the hub has not stored yet"
-    yield f"outbox  {'not known' if node.waiting is None else runs}"
+    yield f"outbox  {_outbox(node.waiting)}"
     yield from _runs(node)
     for each in node.fallbacks or ():
         due = "at boot" if each.next is None else f"next {moment(each.next)}"
         verb = "would run" if each.runs else "would be skipped"
         yield f"fallback  {each.action}  {each.schedule}  {due}  {verb}: {each.why}"
+
+
+def _outbox(waiting: int | None) -> str:
+    if waiting is None:
+        return "not known"
+    if not waiting:
+        return "empty: the hub has stored every run"
+    return f"{waiting} run{'' if waiting == 1 else 's'} that the hub has not stored, or only in the last few seconds"
 
 
 def _membership(node: "NodeStatus") -> str:

@@ -48,7 +48,7 @@ class NodeStatus(Value, frozen=True):
 
     ``hub`` is its address, empty if none is set. ``agent``: whether it runs. ``heard`` is when the hub was last heard,
     ``silent`` whether that is longer ago than ``hub_silent_after`` (seconds). ``waiting``: runs that the hub has not
-    stored yet.
+    stored, as far as the agent has noted: it does so some seconds later.
     """
 
     name: str | None = None
