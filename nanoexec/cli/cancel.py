@@ -97,7 +97,7 @@ def _leave(reply: "Cancelling", output: Format) -> "ExitCode":
 
     if output is Format.TEXT:
         late = f", and over on {len(reply.over)} of them before" if reply.over else ""
-        render.say(f"trigger {reply.trigger.id} cancelled for {len(reply.deliveries)} nodes{late}")
+        render.say(f"trigger {reply.trigger.id} cancelled for {render.counted(len(reply.deliveries), 'node')}{late}")
         render.tell(f"nanoexec: `nanoexec show {reply.trigger.id}` shows what becomes of it")
     else:
         render.print_json(

@@ -142,7 +142,7 @@ def tidy(where: Paths, now: float, *, look: bool) -> list[str]:
             runs = journal.prunable(before, now) if look else journal.prune(before, now)
     if not files and not runs:
         return ["nothing to remove"]
-    what = f"{_count(len(files), 'backup')} of crontabs and {_count(runs, 'run')} from the journal"
+    what = f"{render.counted(len(files), 'backup')} of crontabs and {render.counted(runs, 'run')} from the journal"
     return [*map(str, files), f"would remove {what}; nothing was removed" if look else f"removed {what}"]
 
 
@@ -164,9 +164,5 @@ def _what(plan: Plan) -> str:
     lines = sum(len(edit.lines) for edit in plan.edits)
     files = ", ".join(edit.file for edit in plan.edits)
     if not lines:
-        return f"no line; {_count(len(plan.forgotten), 'record')} of lines that are gone"
-    return f"{_count(lines, 'line')} in {files}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        return f"no line; {render.counted(len(plan.forgotten), 'record')} of lines that are gone"
+    return f"{render.counted(lines, 'line')} in {files}"

@@ -91,10 +91,11 @@ def status_lines(reply: "Status") -> list[str]:
     from nanoexec.cli import render
 
     heard = f"last came back {render.moment(reply.heard)}" if reply.heard else "has not come back yet"
+    nodes = render.counted(reply.nodes, "node")
     joining = f"machines may join on port {reply.join_port}" if reply.join_port else "no token is outstanding"
     return [
         f"hub {reply.hub}, version {reply.version}, since {render.moment(reply.started)}",
-        f"{reply.connected} of {reply.nodes} nodes connected; ports {reply.publish_port} and {reply.report_port}",
+        f"{reply.connected} of {nodes} connected; ports {reply.publish_port} and {reply.report_port}",
         joining,
         f"{reply.open_deliveries} deliveries open; its own beacon {heard}",
         *(f"{count} {what.replace('_', ' ')}" for what, count in sorted(reply.counters.items()) if count),
@@ -158,7 +159,7 @@ def restore(
     if output is Plain.JSON:
         render.print_json(render.plain(made))
         return
-    render.say(f"restored the hub {made.hub} as of {render.moment(made.made)}: {made.nodes} nodes")
+    render.say(f"restored the hub {made.hub} as of {render.moment(made.made)}: {render.counted(made.nodes, 'node')}")
     if made.aside:
         render.say(f"what was here is in {made.aside}")
     if made.open_triggers:

@@ -110,6 +110,11 @@ def _took(members: Sequence[Delivery]) -> str:
     return f"  {first}" if first == last else f"  {first} to {last}"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def printable(text: str) -> str:
     """Without control characters: what a node prints must not drive the operator's terminal."""
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -83,7 +83,9 @@ def _outbox(waiting: int | None) -> str:
         return "not known"
     if not waiting:
         return "empty: the hub has stored every run"
-    return f"{waiting} run{'' if waiting == 1 else 's'} that the hub has not stored, or only in the last few seconds"
+    from nanoexec.cli.render import counted
+
+    return f"{counted(waiting, 'run')} that the hub has not stored, or only in the last few seconds"
 
 
 def _membership(node: "NodeStatus") -> str:

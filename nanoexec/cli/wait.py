@@ -55,7 +55,7 @@ def late(command: str, what: str) -> UnavailableError:
 
 def _leave(tally: Tally, output: Format) -> ExitCode:
     if output is Format.TEXT:
-        render.say(f"trigger {tally.trigger.id} accepted for {len(tally.deliveries)} nodes")
+        render.say(f"trigger {tally.trigger.id} accepted for {render.counted(len(tally.deliveries), 'node')}")
         render.tell(f"nanoexec: `nanoexec show {tally.trigger.id}` shows the results")
     else:
         render.print_json({"trigger": tally.trigger.id, "nodes": list(tally.deliveries)}, indent=None)

@@ -138,7 +138,7 @@ def test_twice_is_as_once_and_too_late_is_one_clear_line(fleet: Fleet) -> None:
 def test_no_wait_returns_at_once_and_it_happens_all_the_same(fleet: Fleet) -> None:
     trigger = issue_and_see_it_run(fleet, "long", "web1")
     done = fleet.run("cancel", trigger, "--no-wait")
-    assert done.stdout == f"trigger {trigger} cancelled for 1 nodes\n"
+    assert done.stdout == f"trigger {trigger} cancelled for 1 node\n"
     assert fleet.wait_state(trigger, "web1", "finished")["run"]["outcome"] == "cancelled"
 
 
