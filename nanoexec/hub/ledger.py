@@ -16,6 +16,7 @@ LOST_AFTER: Final = 86400.0  # seconds past its expiry that a started run may st
 KEPT: Final = 60.0  # seconds that a closed trigger stays in memory after anybody last asked for it
 FIRST_RETRY: Final = 3.0
 LAST_RETRY: Final = 60.0
+_SPARE: Final = 100  # ends of closed triggers that are not worth a look
 _S: Final = DeliveryState
 
 
@@ -194,3 +195,5 @@ class Ledger:
                 entry.closed = steady
             elif steady - entry.closed > KEPT:
                 del self._entries[trigger]
+        if len(self._ends) > 2 * len(self._entries) + _SPARE:  # what is closed needs no end: it may be a month away
+            self._ends = sorted({end for end in self._ends if end[1] in self._entries})  # which is a heap

@@ -1,5 +1,7 @@
 """What the hub does when nobody asks: expiries, repetitions, silence."""
 
+import tracemalloc
+
 import pytest
 
 from nanoexec.hub.ledger import KEPT, LOST_AFTER
@@ -18,6 +20,7 @@ from tests.unit.hub.made import (
     published,
     remember,
     report,
+    run,
     said_hello,
     state_of,
     submit,
@@ -189,3 +192,24 @@ def test_the_connections_of_a_silent_node_are_cut() -> None:
     core.ask("web2", said_hello(40.0), at(40))
     assert core.tick(at(46)).disconnect == (key_of("web1"),)
     assert core.tick(at(47)).disconnect == ()
+
+
+def test_what_is_over_costs_no_memory_however_far_its_expiry() -> None:
+    core = core_of("web1", "web2")
+    submit(core, "last", "web2", lifetime=86400.0)
+    began = 0
+    tracemalloc.start()
+    try:
+        for number in range(6000):
+            text = f"t{number:04}x"
+            submit(core, text, "web1", seconds=number / 10, lifetime=30 * 86400.0)
+            report(core, "web1", run(text), seconds=number / 10)
+            core.tick(at(number / 10))
+            if number == 3000:
+                began = tracemalloc.get_traced_memory()[0]
+        assert tracemalloc.get_traced_memory()[0] - began < 100_000
+    finally:
+        tracemalloc.stop()
+    assert state_of(core, "web2", "last") is S.SENT
+    core.tick(at(86400.0))
+    assert state_of(core, "web2", "last") is S.EXPIRED
