@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.chaos.scale import PARTS, creep, growth
+from tests.chaos.scale import PARTS, creep, growth, risen
 
 LOOKS = 180
 
@@ -38,3 +38,10 @@ def test_what_comes_and_goes_is_neither() -> None:
     values = [40 + 0.3 * (look % 7) / 7 for look in range(LOOKS)]
     assert abs(creep(values)) < 0.4
     assert abs(growth(values)) < 0.1
+
+
+def test_descriptors_that_leak_have_risen_and_a_link_that_is_up_more_often_has_not() -> None:
+    chance = random.Random(1)  # noqa: S311 - to be had again, not to be secret
+    breaking = [10 + 6 * (chance.random() < look / LOOKS) for look in range(LOOKS - 1)]
+    assert risen([*breaking, 10]) == 0
+    assert risen([value + look // 30 for look, value in enumerate(breaking)]) >= 4
