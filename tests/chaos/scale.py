@@ -24,19 +24,19 @@ def growth(values: Sequence[float]) -> float:
     return last - first
 
 
+def creep(values: Sequence[float]) -> float:
+    """The same, had each part added what the median one did. A leak creeps. A step does not: a thread that is started
+    late, or what is first done when something goes wrong, takes its room once.
+    """
+    return (PARTS - 1) * statistics.median(after - before for before, after in itertools.pairwise(_parts(values)))
+
+
 def risen(values: Sequence[int]) -> int:
     """From the least in the first third to the least in the last. What leaks is held all the time; a connection that is
     up in one third of the looks, and in another is not, is no leak.
     """
     third = max(1, len(values) // 3)
     return min(values[-third:]) - min(values[:third])
-
-
-def creep(values: Sequence[float]) -> float:
-    """The same, had each part added what the median one did. A leak creeps. A step does not: a thread that is started
-    late, or what is first done when something goes wrong, takes its room once.
-    """
-    return (PARTS - 1) * statistics.median(after - before for before, after in itertools.pairwise(_parts(values)))
 
 
 def _parts(values: Sequence[float]) -> list[float]:

@@ -1,7 +1,5 @@
 """That the scale tells a leak from a step, and from what only comes and goes."""
 
-import random
-
 import pytest
 
 from tests.chaos.scale import PARTS, creep, growth, risen
@@ -10,8 +8,13 @@ LOOKS = 180
 
 
 def noisy(looks: int, seed: int) -> list[float]:
-    chance = random.Random(seed)  # noqa: S311 - to be had again, not to be secret
-    return [40 + chance.uniform(0, 0.05) for _ in range(looks)]
+    """Around 40 MB, up and down by some pages, in no order that a part of the looks would share."""
+    return [40 + 0.05 * scattered(look + 1000 * seed) for look in range(looks)]
+
+
+def scattered(number: int) -> float:
+    """Of 0 to 1, evenly, and far from that of the number before: multiples of the golden ratio."""
+    return number * 0.6180339887498949 % 1
 
 
 @pytest.mark.parametrize("looks", [36, LOOKS, 1000])
@@ -41,7 +44,6 @@ def test_what_comes_and_goes_is_neither() -> None:
 
 
 def test_descriptors_that_leak_have_risen_and_a_link_that_is_up_more_often_has_not() -> None:
-    chance = random.Random(1)  # noqa: S311 - to be had again, not to be secret
-    breaking = [10 + 6 * (chance.random() < look / LOOKS) for look in range(LOOKS - 1)]
+    breaking = [10 + 6 * (scattered(look) < look / LOOKS) for look in range(LOOKS - 1)]
     assert risen([*breaking, 10]) == 0
     assert risen([value + look // 30 for look, value in enumerate(breaking)]) >= 4
