@@ -2,13 +2,14 @@
 
 KIND is one of
 
-deaf      has a good certificate and subscribes, or asks and asks; it never reads a byte of what it is sent
+deaf      has a good certificate and subscribes, or asks a few hundred questions; never reads a byte of what it is sent
 silent    opens TCP connections and says nothing
 garbage   opens a connection, sends some random bytes (sometimes the beginning of a handshake), and hangs up
 revoked   has a certificate that is out, and dials again as soon as it is turned away, each from an address of its own
 
-Each on both of the hub's ports. It prints a line when all of them are at work, and at the end how many connections it
-has made.
+Each on both of the hub's ports. It prints a line when all of them are at work, another when COUNT connections, or
+questions of the deaf, are made and no more will be (the silent and the revoked have no such end), and at the end how
+many they were.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from tests.chaos.crowd import Member, Plan
 
 SUB, REQ = 0x21, 0x30  # the protocol numbers of NNG's scalability protocols
 AT_ONCE = 16  # connections of garbage
-PACE = 0.005  # seconds between two questions of a deaf asker
+PACE = 0.0025  # seconds between two questions of those who are deaf
 Report = Callable[[], None]
 
 
@@ -68,24 +69,25 @@ async def _speak(plan: Plan, member: Member, port: int, protocol: int) -> tuple[
     return reader, writer
 
 
-async def _deaf(plan: Plan, _: int, chance: random.Random, made: Report) -> None:
-    async def listener(member: Member) -> None:
-        _, writer = await _speak(plan, member, plan.publish_port, SUB)
-        writer.transport.pause_reading()
+async def _deaf(plan: Plan, count: int, chance: random.Random, made: Report) -> list[asyncio.StreamWriter]:
+    """They go on holding what is returned."""
+    held, askers = [], []
+    for member in plan.members:
+        for port, protocol in ((plan.publish_port, SUB), (plan.report_port, REQ)):
+            _, writer = await _speak(plan, member, port, protocol)
+            writer.transport.pause_reading()
+            held.append(writer)
+            if protocol == REQ:
+                askers.append(writer)
+            made()
+    hello = network.encode(network.Hello(version=__version__, time=0.0))
+    for number in range(count - len(held)):
+        writer = askers[number % len(askers)]
+        writer.write(_framed(struct.pack(">I", 1 << 31 | chance.getrandbits(31)) + hello))
+        await writer.drain()
         made()
-        await asyncio.Event().wait()
-
-    async def asker(member: Member) -> None:
-        _, writer = await _speak(plan, member, plan.report_port, REQ)
-        writer.transport.pause_reading()
-        made()
-        hello = network.encode(network.Hello(version=__version__, time=0.0))
-        while True:
-            writer.write(_framed(struct.pack(">I", 1 << 31 | chance.getrandbits(31)) + hello))
-            await writer.drain()
-            await asyncio.sleep(PACE)
-
-    await _all(*(work(member) for member in plan.members for work in (listener, asker)))
+        await asyncio.sleep(PACE)
+    return held
 
 
 async def _silent(plan: Plan, count: int, _: random.Random, made: Report) -> None:
@@ -143,7 +145,7 @@ async def _all(*work: Awaitable[None]) -> None:
     await asyncio.gather(*work)
 
 
-KINDS: dict[str, Callable[[Plan, int, random.Random, Report], Coroutine[Any, Any, None]]] = {
+KINDS: dict[str, Callable[[Plan, int, random.Random, Report], Coroutine[Any, Any, Any]]] = {
     "deaf": _deaf,
     "silent": _silent,
     "garbage": _garbage,
@@ -152,13 +154,13 @@ KINDS: dict[str, Callable[[Plan, int, random.Random, Report], Coroutine[Any, Any
 
 
 async def _main(kind: str, plan: Plan, count: int, seed: int) -> None:
-    connections = 0
+    attempts = 0
     all_of_them = {"silent": count, "garbage": AT_ONCE}.get(kind, 2 * len(plan.members))
 
     def made() -> None:
-        nonlocal connections
-        connections += 1
-        if connections == all_of_them:
+        nonlocal attempts
+        attempts += 1
+        if attempts == all_of_them:
             sys.stdout.write("at work\n")
             sys.stdout.flush()
 
@@ -166,13 +168,13 @@ async def _main(kind: str, plan: Plan, count: int, seed: int) -> None:
     leaving = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
     if working.done():
-        working.result()
+        _held = working.result()
         sys.stdout.write("done\n")
         sys.stdout.flush()
         await leaving
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
-    sys.stdout.write(f"{connections}\n")
+    sys.stdout.write(f"{attempts}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a process has open and uses, looked at all the time."""
+"""What a process has open and uses, looked at all the time, and what connections hold."""
 
 import threading
 import time
@@ -8,11 +8,22 @@ from typing import Final, Self
 from benchmarks.processes import cpu_seconds, memory_kib
 
 EVERY: Final = 0.05  # seconds between two looks at the descriptors
+_ESTABLISHED: Final = "01"
 
 
 def descriptors(pid: int) -> int:
     """How many a process has open."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def unsent() -> list[tuple[int, int]]:
+    """Of each TCP connection over IPv4 its local port, and how many bytes wait there that nobody has taken: proc(5)."""
+    fields = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [
+        (int(local.rpartition(":")[2], 16), int(queues.partition(":")[0], 16))
+        for _, local, _, state, queues, *_ in fields
+        if state == _ESTABLISHED
+    ]
 
 
 class Watched:
