@@ -1,6 +1,10 @@
-"""What is collected: the hub's own tests need the hub's libraries, which a node does not have."""
+"""What is collected, and how signals are.
+
+The hub's own tests need the hub's libraries, which a node does not have.
+"""
 
 import importlib.util
+import signal
 
 from tests.chaos.figures import pytest_terminal_summary
 
@@ -19,3 +23,15 @@ HUB_ONLY = [
 ]
 
 collect_ignore = [] if importlib.util.find_spec("sqlalchemy") else HUB_ONLY
+
+
+def pytest_configure() -> None:
+    """Have nothing that the tests start ignore a signal because they run in the background or under nohup(1).
+
+    What is ignored stays ignored in a new process, and what has a handler does not.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
