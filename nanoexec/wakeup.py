@@ -28,6 +28,10 @@ class Wakeup:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hear no more: at the end, or in a child that was forked meanwhile, which must not write to its parent's."""
         signal.set_wakeup_fd(self._before)
         os.close(self._reader)
         os.close(self._writer)

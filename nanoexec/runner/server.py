@@ -27,6 +27,7 @@ from nanoexec.runner import stopping
 from nanoexec.runner.log import say
 from nanoexec.runner.order import Verify
 from nanoexec.runner.service import Service
+from nanoexec.wakeup import Wakeup
 from nanoexec.wire import stream
 from nanoexec.wire.runner import Rejected
 
@@ -74,11 +75,15 @@ class Server:
         self._counts: Counter[str] = Counter()
         self._caught: set[int] = set()
         self._respite_until = 0.0
-        self._wake_reader, self._wake_writer = _pair()
+        self._wakeup = _wakeup()
 
     def run(self) -> None:
         """Serve. Children are left alone when it returns."""
-        self._catch_signals()
+        with self._wakeup:
+            self._catch_signals()
+            self._serve()
+
+    def _serve(self) -> None:
         self._listener.setblocking(False)
         self._current()
         gc.collect()
@@ -86,14 +91,14 @@ class Server:
         gc.set_threshold(_MUCH_GARBAGE)
         self._fork(Service.maintain)
         poller = select.poll()
-        poller.register(self._wake_reader, select.POLLIN)
+        poller.register(self._wakeup, select.POLLIN)
         active, accepting = time.monotonic(), False
         while True:
             if accepting != (time.monotonic() >= self._respite_until):
                 accepting = not accepting
                 poller.register(self._listener, select.POLLIN if accepting else 0)
             ready = [descriptor for descriptor, _ in poller.poll(self._patience(accepting=accepting))]
-            if self._wake_reader.fileno() in ready and self._obey():
+            if self._wakeup.fileno() in ready and self._obey():
                 return
             if self._listener.fileno() in ready:
                 self._accept()
@@ -109,7 +114,7 @@ class Server:
         return self._config.runner_idle * 1000 if self._idle and not self._children else None
 
     def _catch_signals(self) -> None:
-        """Handlers only take note: the loop acts. The wake-up socket makes poll(2) return.
+        """Handlers only take note: the loop acts.
 
         A child inherits them; there a signal does what it would do without. To reset them all would cost every run
         0.2 ms, and hardly ever does a signal come.
@@ -122,17 +127,14 @@ class Server:
             elif number != signal.SIGCHLD:
                 _die_of(number)
 
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
-        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in _HANDLED:
             signal.signal(number, note)
         stopping.hear()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, RELOAD)
 
     def _obey(self) -> bool:
-        """Act on the signals that came: there is a byte for each. True: it is time to stop."""
-        self._wake_reader.recv(4096)
+        """Act on the signals that came. True: it is time to stop."""
+        self._wakeup.take()
         caught, self._caught = self._caught, set()
         if caught & {signal.SIGTERM, signal.SIGINT}:
             return True
@@ -229,10 +231,9 @@ class Server:
 
     def _become_child(self) -> None:
         """Out of the parent's session, so that no signal to its group ends a run; without its sockets."""
-        signal.set_wakeup_fd(-1)
+        self._wakeup.close()
+        self._listener.close()
         os.setsid()
-        for inherited in (self._listener, self._wake_reader, self._wake_writer):
-            inherited.close()
 
     def _rest(self, line: str, error: OSError | None = None) -> None:
         """Out of descriptors, memory or processes: say so, and let those who have some give them back."""
@@ -246,9 +247,9 @@ class Server:
         say(f"{line + ': ' if line else ''}{self._counts[what]} {what} so far")
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+def _wakeup() -> Wakeup:
     try:
-        return socket.socketpair()
+        return Wakeup()
     except OSError as error:
         allowed = os.sysconf("SC_OPEN_MAX")
         raise UnavailableError(
