@@ -2,6 +2,8 @@
 
 NNG would dial again by itself, with a random pause and no back-off; here it is told to wait for days, so that whoever
 uses the line decides when to try again. Nor does it say that a dial has failed, so it is asked, at growing intervals.
+And in the midst of traffic it misses the end of a connection now and then (NNG 1.11, TLS: about one reset in fifty), so
+the kernel is asked, too.
 
 Whoever hangs up in the middle of a TLS handshake may leave its peer a dead connection (see `listeners`). So a line that
 nobody wants any more closes its socket only when the handshake is over, or has had `HANDSHAKE` for it.
@@ -9,17 +11,20 @@ nobody wants any more closes its socket only when the handshake is over, or has 
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
 import pynng
 
 from nanoexec.transport import LOST, LinkLostError
+from nanoexec.transport.nng import sockets
 from nanoexec.transport.nng.failure import why_not
 
 MOMENT: Final = 0.001  # seconds
 FIRST_LOOK: Final = 0.05  # seconds that a dial is given before it is asked whether it has failed; then twice as long
 HANDSHAKE: Final = 2.0  # seconds: two hundred times what one takes on a hub that is not busy
+LOOK_EVERY: Final = 5.0  # seconds between two looks at what the kernel has of a connection
 NEVER: Final = 1 << 30  # milliseconds, twelve days; NNG pauses a random part of it
 
 
@@ -29,15 +34,15 @@ class Line:
     Takes the socket over. Raises `LinkLostError` if it cannot be waited for: NNG needs descriptors for that.
     """
 
-    def __init__(self, socket: Any, url: str, ended: Callable[[str], None] | None = None) -> None:
+    def __init__(self, socket_: Any, url: str, ended: Callable[[str], None] | None = None) -> None:
         self.url = url
-        self._socket = socket
+        self._socket = socket_
         self._ended = ended or self.close
         self._loop = asyncio.get_running_loop()
         try:
-            self._descriptor: int = socket.recv_fd
+            self._descriptor: int = socket_.recv_fd
         except pynng.NNGException as error:
-            socket.close()
+            socket_.close()
             raise LinkLostError(f"{url}: cannot dial: {error}") from None
         self._reader: asyncio.Future[bytes] | None = None
         self._watched = False
@@ -45,8 +50,9 @@ class Line:
         self._lost = ""
         self._dialer: Any = None  # while it is not known how the dial ends
         self._settled = asyncio.Event()
-        socket.add_post_pipe_connect_cb(lambda _: self._soon(self._connected))
-        socket.add_post_pipe_remove_cb(lambda _: self._soon(self._gone))
+        self._timer: asyncio.TimerHandle | None = None
+        socket_.add_post_pipe_connect_cb(lambda pipe: self._soon(self._connected, _local_port(pipe)))
+        socket_.add_post_pipe_remove_cb(lambda _: self._soon(self._gone))
 
     def dial(self) -> None:
         """Begin to connect. Raises `LinkLostError` for what cannot be an address."""
@@ -113,6 +119,8 @@ class Line:
         self._lost = reason
         self._settled.set()
         self._unwatch()  # the descriptor is NNG's, and its number is free for others once the socket is closed
+        if self._timer:
+            self._timer.cancel()
         if self._reader and not self._reader.done():
             self._reader.set_exception(LinkLostError(f"{self.url}: {reason}"))
         if self._dialer:
@@ -144,9 +152,9 @@ class Line:
             self._watched = False
             self._loop.remove_reader(self._descriptor)
 
-    def _soon(self, callback: Callable[[], None]) -> None:
+    def _soon(self, callback: Callable[..., None], *arguments: int) -> None:
         with contextlib.suppress(RuntimeError):  # called in NNG's thread, and the loop may have ended meanwhile
-            self._loop.call_soon_threadsafe(callback)
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _look(self, pause: float) -> None:
         """Ask whether the dial has failed, until its end is known."""
@@ -159,9 +167,18 @@ class Line:
         else:
             self._loop.call_later(2 * pause, self._look, 2 * pause)
 
-    def _connected(self) -> None:
+    def _connected(self, port: int) -> None:
         self._settled.set()
         self._dialled()
+        connection = sockets.connection(port) if port and not self._lost else None
+        if connection:
+            self._timer = self._loop.call_later(LOOK_EVERY, self._inspect, connection)
+
+    def _inspect(self, connection: sockets.Connection) -> None:
+        if connection.broken:
+            self._ended(LOST)
+        else:
+            self._timer = self._loop.call_later(LOOK_EVERY, self._inspect, connection)
 
     def _gone(self) -> None:
         self._dialled()
@@ -173,3 +190,12 @@ class Line:
         self._dialer = None
         if self._lost:
             self._socket.close()
+
+
+def _local_port(pipe: Any) -> int:
+    """Of a TCP connection; 0 for any other, and for one that has gone by itself."""
+    with contextlib.suppress(pynng.NNGException):
+        address = pipe.local_address
+        if isinstance(address, pynng.sockaddr.InAddr | pynng.sockaddr.In6Addr):
+            return socket.ntohs(address.port)
+    return 0

@@ -7,14 +7,39 @@ import struct
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 _ANY: Final = 1 << 16  # descriptors to look at when there is none left to list them with
-_DEAD: Final = 7  # TCP_CLOSE, the first byte of TCP_INFO, tcp(7)
+_ESTABLISHED: Final = 1  # TCP_ESTABLISHED, the first byte of TCP_INFO, tcp(7)
+_DEAD: Final = 7  # TCP_CLOSE
 _LISTENS: Final = 10  # TCP_LISTEN
 _SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h; Python's socket module does not have them
 _SO_DETACH_FILTER: Final = 27
 _INSTRUCTION: Final = 8  # bytes
+
+
+class Connection(NamedTuple):
+    """One that was up. NNG may close it at any moment, and its descriptor then belong to something else."""
+
+    descriptor: int
+    inode: int
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is still open here, and the kernel no longer has it up."""
+        try:
+            return os.fstat(self.descriptor).st_ino == self.inode and not _port(self.descriptor, _ESTABLISHED)
+        except OSError:  # NNG has closed it
+            return False
+
+
+def connection(port: int) -> Connection | None:
+    """The one that is up at this local port."""
+    for descriptor, its in _in_state(_ESTABLISHED, _descriptors()):
+        if its == port:
+            with contextlib.suppress(OSError):  # closed by now
+                return Connection(descriptor, os.fstat(descriptor).st_ino)
+    return None
 
 
 def dead_connections(most: int) -> defaultdict[int, set[int]]:
