@@ -2,8 +2,8 @@
 
 NNG would dial again by itself, with a random pause and no back-off; here it is told to wait for days, so that whoever
 uses the line decides when to try again. Nor does it say that a dial has failed, so it is asked, at growing intervals.
-And in the midst of traffic it misses the end of a connection now and then (NNG 1.11, TLS: about one reset in fifty), so
-the kernel is asked, too.
+And in the midst of traffic it misses the end of a connection now and then (NNG 1.11, TLS: about one reset in a
+hundred), so the kernel is asked, too.
 
 Whoever hangs up in the middle of a TLS handshake may leave its peer a dead connection (see `listeners`). So a line that
 nobody wants any more closes its socket only when the handshake is over, or has had `HANDSHAKE` for it.
