@@ -70,7 +70,7 @@ async def _speak(plan: Plan, member: Member, port: int, protocol: int) -> tuple[
 
 
 async def _deaf(plan: Plan, count: int, chance: random.Random, made: Report) -> list[asyncio.StreamWriter]:
-    """They go on holding what is returned."""
+    """What is returned stays open as long as its task is there."""
     held, askers = [], []
     for member in plan.members:
         for port, protocol in ((plan.publish_port, SUB), (plan.report_port, REQ)):
@@ -168,7 +168,7 @@ async def _main(kind: str, plan: Plan, count: int, seed: int) -> None:
     leaving = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
     if working.done():
-        _held = working.result()
+        working.result()
         sys.stdout.write("done\n")
         sys.stdout.flush()
         await leaving
